@@ -1,0 +1,1 @@
+"""The inference server that the operator deploys: a web process in front of an engine process."""
