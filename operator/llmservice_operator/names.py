@@ -1,0 +1,168 @@
+"""Every name the operator gives to something: API group, labels, annotations, ports, field managers, children.
+
+A name is derived and never drawn, so that a later run, or another replica of the operator, recognises what an earlier
+one made. Everything else imports this module, so it imports nothing of ours and nothing heavy.
+"""
+
+import hashlib
+import json
+from typing import Any, Final, Literal, Protocol
+
+GROUP: Final = "llmservice.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "LLMService"
+LIST_KIND: Final = "LLMServiceList"
+PLURAL: Final = "llmservices"
+SINGULAR: Final = "llmservice"
+SHORT_NAMES: Final = ("llm", "llms")
+CATEGORIES: Final = ("ai",)
+CRD_NAME: Final = f"{PLURAL}.{GROUP}"
+
+SYSTEM_NAMESPACE: Final = "llmservice-system"
+
+# Three managers, so that the API server keeps apart what we own: the bodies of the children, the status, and the
+# replicas of a Deployment while an autoscaler takes them over or gives them back.
+FIELD_MANAGER: Final = "llmservice-operator"
+STATUS_FIELD_MANAGER: Final = "llmservice-operator-status"
+REPLICAS_FIELD_MANAGER: Final = "llmservice-operator-replicas"
+
+Component = Literal["server", "warmup"]
+SERVER: Final[Component] = "server"
+WARMUP: Final[Component] = "warmup"
+
+APP_NAME: Final = "llmservice"
+NAME_LABEL: Final = "app.kubernetes.io/name"
+INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
+COMPONENT_LABEL: Final = "app.kubernetes.io/component"
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+REVISION_LABEL: Final = f"{GROUP}/revision"
+
+APPLIED_HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
+"""On every child: the hash of the body that was applied last."""
+CACHED_ANNOTATION: Final = f"{GROUP}/cached"
+"""On our own PVC: JSON object from warm-up key to the verdict of its Job."""
+MODEL_ANNOTATION: Final = f"{GROUP}/model"
+"""On the pod template: JSON object with the facts of the model that its pods load."""
+VOLUME_UID_ANNOTATION: Final = f"{GROUP}/volume-uid"
+"""On a warm-up Job: the uid of the PVC that it fills. A verdict about another volume does not count."""
+RESTART_ANNOTATION: Final = f"{GROUP}/restart"
+"""On an LLMService, written by people: any new value rolls the pods."""
+
+SERVING_PORT: Final = 8000
+SERVING_PORT_NAME: Final = "http"
+MANAGEMENT_PORT: Final = 9090
+MANAGEMENT_PORT_NAME: Final = "management"
+SERVER_CONTAINER: Final = "server"
+WARMUP_CONTAINER: Final = "warmup"
+
+OPERATOR_CONFIG_MAP: Final = "llmservice-operator-config"
+OPERATOR_CONFIG_KEY: Final = "config.yaml"
+OPERATOR_PORT: Final = 8080
+"""Where the operator itself answers /healthz, /readyz and /metrics."""
+
+SHORT_HASH_LENGTH: Final = 10
+"""Hex digits of a hash inside a name: 45 of the LLMService, 8 of "-warmup-" and these make 63, the limit of a label's
+value."""
+
+
+class Identified(Protocol):
+    """What naming needs to know of an LLMService; `schema.LLMService` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def uid(self) -> str: ...
+
+
+def selector(name: str, component: Component = SERVER) -> dict[str, str]:
+    """Return the labels that tell the pods of one component of the LLMService `name` from all others.
+
+    A Deployment's selector is immutable, so these labels are fixed: nothing a user or a revision can change is among
+    them.
+    """
+    return {NAME_LABEL: APP_NAME, INSTANCE_LABEL: name, COMPONENT_LABEL: component}
+
+
+def labels(name: str, component: Component = SERVER) -> dict[str, str]:
+    """Return the labels of a child: its selector and who manages it."""
+    return {**selector(name, component), MANAGED_BY_LABEL: FIELD_MANAGER}
+
+
+CHILDREN_LABEL_SELECTOR: Final = f"{NAME_LABEL}={APP_NAME},{MANAGED_BY_LABEL}={FIELD_MANAGER}"
+"""The label selector of the watches: children of every LLMService, nothing else."""
+
+
+def owner_reference(llmservice: Identified) -> dict[str, Any]:
+    """Return the reference that makes `llmservice` the controller of a child, so that the child is collected with it.
+
+    `blockOwnerDeletion` asks for the right to update the owner's finalizers, which RBAC grants.
+    """
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": llmservice.name,
+        "uid": llmservice.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def metadata(
+    llmservice: Identified, *, name: str | None = None, component: Component = SERVER, owned: bool = True
+) -> dict[str, Any]:
+    """Return the metadata of a child of `llmservice`, named like it unless `name` says otherwise.
+
+    `owned=False` leaves the owner reference out: for a retained PVC, which outlives its LLMService.
+    """
+    body: dict[str, Any] = {
+        "name": name or llmservice.name,
+        "namespace": llmservice.namespace,
+        "labels": labels(llmservice.name, component),
+    }
+    if owned:
+        body["ownerReferences"] = [owner_reference(llmservice)]
+    return body
+
+
+def short_hash(value: object) -> str:
+    """Return the hash of a JSON value as it appears in names: equal values, equal hashes, in whatever order their keys
+    are."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:SHORT_HASH_LENGTH]
+
+
+def deployment(name: str) -> str:
+    """Return the name of the Deployment of the LLMService `name`."""
+    return name
+
+
+def service(name: str) -> str:
+    """Return the name of the Service, and so the host under which the LLMService `name` answers in its namespace."""
+    return name
+
+
+def autoscaler(name: str) -> str:
+    """Return the name of the HorizontalPodAutoscaler of the LLMService `name`."""
+    return name
+
+
+def config_map(name: str, content_hash: str) -> str:
+    """Return the name of the immutable ConfigMap whose data has `content_hash`."""
+    return f"{name}-config-{content_hash}"
+
+
+def warmup_job(name: str, warmup_key: str) -> str:
+    """Return the name of the Job that fills the cache for `warmup_key`, which is a short hash."""
+    return f"{name}-warmup-{warmup_key}"
+
+
+def cache_claim(name: str, volume_hash: str | None = None) -> str:
+    """Return the name of the cache's PVC.
+
+    `volume_hash` is the short hash of storage class and access mode where they differ from the profile's: neither can
+    be changed in a PVC, so another choice is another PVC, made beside the old one.
+    """
+    return f"{name}-cache" if volume_hash is None else f"{name}-cache-{volume_hash}"
