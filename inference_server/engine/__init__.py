@@ -1,0 +1,1 @@
+"""Everything behind the engine process's socket; only this package may import torch, and this file imports nothing."""
