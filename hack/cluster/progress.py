@@ -1,0 +1,37 @@
+"""Lines that show a person what the tool does, also while one step takes minutes."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+HEARTBEAT_SECONDS = 15.0
+
+
+def say(message: str) -> None:
+    """Print one line to standard error, so that standard output stays for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(what: str, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> Iterator[None]:
+    """Announce `what`, repeat it with the elapsed time while the body runs, and say how long it took."""
+    started = time.monotonic()
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(heartbeat_seconds):
+            say(f"  ... {what}: {time.monotonic() - started:.0f} s so far")
+
+    say(f"{what} ...")
+    ticker = threading.Thread(target=beat, daemon=True)
+    ticker.start()
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        done.set()
+        ticker.join()
+        say(f"{what}: {'done in' if finished else 'stopped after'} {time.monotonic() - started:.1f} s")

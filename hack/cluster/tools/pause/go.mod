@@ -1,0 +1,3 @@
+module llmservice.dev/hack/cluster/tools/pause
+
+go 1.24.0
