@@ -1,0 +1,114 @@
+"""status: what the operator reports. These classes only describe the CRD; the operator writes and reads plain
+manifests.
+
+Nothing is pruned and nothing enumerated, so that operator and CRD may differ by a version.
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from llmservice_operator import conditions as known
+from llmservice_operator.schema.references import Int32, Int64
+from llmservice_operator.schema.rules import Structure
+
+
+class Reported(Structure):
+    """A part of the status: fields of a newer operator are kept."""
+
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+
+
+class ModelStatus(Reported):
+    """The model that is served."""
+
+    ref: str | None = Field(None, description="The model as people name it: the hub's repo, or the claim and path.")
+    resolved_revision: str | None = Field(None, description="Commit that the revision was resolved to.")
+    digest: str | None = Field(None, description="Digest over all files of the model, as sha256:HEX.")
+    quantization: str | None = Field(None, description="Number format of the weights in memory: nf4, fp4, int8, none.")
+    size_bytes: Int64 | None = Field(None, description="Bytes of the files that the replicas load.")
+
+
+class ResourcesStatus(Reported):
+    """What the replicas hold."""
+
+    gpus: Int32 | None = Field(None, description="GPUs that all replicas ask for together.")
+
+
+class CacheStatus(Reported):
+    """The cache's volume and what is in it."""
+
+    claim_name: str | None = Field(None, description="PersistentVolumeClaim that holds the model.")
+    state: str | None = Field(None, description="Reason of the condition ModelCached.")
+    bytes_done: Int64 | None = Field(None, description="Bytes downloaded so far; present during a download.")
+    bytes_total: Int64 | None = Field(None, description="Bytes to download; present during a download.")
+
+
+class RolloutStatus(Reported):
+    """Which revisions of the pod template there are."""
+
+    current_revision: str | None = Field(None, description="Revision that answers requests.")
+    updated_revision: str | None = Field(None, description="Revision that the spec asks for.")
+
+
+class ScalingStatus(Reported):
+    """What the autoscaler asks for."""
+
+    desired_replicas: Int32 | None = Field(None, description="Replicas that the autoscaler wants.")
+
+
+class FailureStatus(Reported):
+    """The last failure of a container; kept after it heals."""
+
+    reason: str | None = Field(None, description="Reason as in the conditions.")
+    message: str | None = Field(None, description="What the container said at its end.")
+    pod: str | None = Field(None, description="Pod of the container.")
+    container: str | None = Field(None, description="Name of the container.")
+    exit_code: Int32 | None = Field(None, description="Its exit code.")
+    time: datetime | None = Field(None, description="When it ended.")
+
+
+class Condition(Structure):
+    """One condition, as in metav1.Condition."""
+
+    type: Annotated[str, Field(max_length=316)] = Field(description="What the condition is about.")
+    status: str = Field(json_schema_extra={"enum": ["True", "False", "Unknown"]}, description="True, False or Unknown.")
+    observed_generation: Annotated[Int64, Field(ge=0)] | None = Field(
+        None, description="metadata.generation that the condition is about."
+    )
+    last_transition_time: datetime = Field(description="When status changed last.")
+    reason: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
+        description="Why, in one word; docs/conditions.md explains each."
+    )
+    message: Annotated[str, Field(max_length=32768)] = Field(description="What to do, and about what.")
+
+
+class LLMServiceStatus(Reported):
+    """What the operator reports. For programs: the conditions. For people: phase, readySummary, progress."""
+
+    observed_generation: Int64 = Field(0, description="metadata.generation that this status is about.")
+    phase: str | None = Field(None, description="The state in one word, for people.")
+    replicas: Int32 | None = Field(None, description="Server pods there are.")
+    ready_replicas: Int32 | None = Field(None, description="Server pods that are ready.")
+    updated_replicas: Int32 | None = Field(None, description="Server pods of the revision that the spec asks for.")
+    ready_summary: str | None = Field(None, description="Ready of wanted replicas, such as 1/2.")
+    progress: str | None = Field(None, description="What is under way and how far, such as 'cache 63%'.")
+    selector: str | None = Field(None, description="Label selector of the server pods, for the scale subresource.")
+    url: str | None = Field(None, description="Address inside the cluster.")
+    model: ModelStatus | None = Field(None, description="The model that is served.")
+    resources: ResourcesStatus | None = Field(None, description="What the replicas hold.")
+    cache: CacheStatus | None = Field(None, description="The cache's volume and what is in it.")
+    rollout: RolloutStatus | None = Field(None, description="Which revisions of the pod template there are.")
+    scaling: ScalingStatus | None = Field(None, description="What the autoscaler asks for.")
+    last_failure: FailureStatus | None = Field(None, description="The last failure of a container.")
+    conditions: tuple[Condition, ...] = Field(
+        (),
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+            "default": [dict(known.NOT_YET_OBSERVED)],
+        },
+        description="Conditions: Ready, Serving, ConfigurationValid, ModelCached, Scheduled, AutoscalingActive, "
+        "Degraded, Paused; while they are true, Reconciling and Stalled.",
+    )
