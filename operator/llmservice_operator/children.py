@@ -1,0 +1,46 @@
+"""What exists around one LLMService, as one immutable snapshot.
+
+The shell fills it from its watches (and, for the few things it reads live, from the API server and the pods); `desired`
+and `observe` decide from it. Manifests are raw dictionaries as the API server gives them, because a decision looks at a
+handful of fields of each.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as JSON."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A write that the API server, or our own guard against foreign objects, refused in this reconcile."""
+
+    kind: str
+    name: str
+    reason: str
+    """`ChildNameConflict`, `RejectedByServer` or `QuotaExceeded`."""
+    message: str
+    """The server's own words, or ours for a name conflict."""
+
+
+@dataclass(frozen=True)
+class Children:
+    """The objects that one LLMService controls, by the uid in their owner reference, and its retained PVC, by name and
+    label.
+    """
+
+    deployment: Manifest | None = None
+    service: Manifest | None = None
+    autoscaler: Manifest | None = None
+    claims: tuple[Manifest, ...] = ()
+    config_maps: tuple[Manifest, ...] = ()
+    jobs: tuple[Manifest, ...] = ()
+    pods: tuple[Manifest, ...] = ()
+    """Pods of the Deployment and of the Jobs, of every revision."""
+    events: tuple[Manifest, ...] = ()
+    """Only of troubled PVCs and Jobs and of pods that do not get past ContainerCreating."""
+    reports: Mapping[str, Manifest] = field(default_factory=dict)
+    """Pod name to what its /internal/v1/state said last; only for progress and load, never for a verdict."""
+    refusals: tuple[Refusal, ...] = ()

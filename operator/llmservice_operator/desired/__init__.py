@@ -1,0 +1,71 @@
+"""What should exist around one LLMService: `desired` is a pure function of its spec, its children, the settings and the
+time.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from llmservice_operator.children import Children, Manifest
+from llmservice_operator.desired import prune
+from llmservice_operator.desired.cached_model import cached_model, served_model
+from llmservice_operator.desired.config_map import config_map
+from llmservice_operator.desired.configuration import problems
+from llmservice_operator.desired.deployment import deployment
+from llmservice_operator.desired.effective import effective
+from llmservice_operator.desired.horizontal_pod_autoscaler import horizontal_pod_autoscaler
+from llmservice_operator.desired.persistent_volume_claim import persistent_volume_claim
+from llmservice_operator.desired.replicas import is_autoscaled, replicas_handover
+from llmservice_operator.desired.service import service
+from llmservice_operator.desired.warmup import warmup
+from llmservice_operator.schema import LLMService
+from llmservice_operator.settings import Settings
+
+__all__ = ["Desired", "desired"]
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What to write, in order: the hand-over of replicas, the manifests, the deletions."""
+
+    manifests: tuple[Manifest, ...] = ()
+    """Complete bodies for server-side apply: PVC, ConfigMap, Job, Deployment, Service, HorizontalPodAutoscaler."""
+    replicas_handover: Manifest | None = None
+    """A partial Deployment for the second field manager, to be applied before the Deployment itself."""
+    deletions: tuple[Manifest, ...] = ()
+    """Live objects to delete, with their uid and resourceVersion as preconditions."""
+    wake_after_seconds: float | None = None
+    """When to ask again although nothing happened; None: only when something does."""
+
+
+def desired(llmservice: LLMService, children: Children, settings: Settings, now: datetime) -> Desired:
+    """Return what should exist around `llmservice`.
+
+    Nothing is written while it is being deleted or paused. Nor with a spec that cannot be carried out: what its last
+    good spec made stays as it is.
+    """
+    profile = settings.profile(llmservice.spec.profile)
+    is_left_alone = llmservice.spec.paused or llmservice.metadata.deletion_timestamp is not None
+    if is_left_alone or profile is None or problems(llmservice, settings):
+        return Desired()
+    values = effective(llmservice, profile, settings)
+    cache = cached_model(llmservice, values, children)
+    facts = served_model(llmservice, cache, children)
+    volumes = [] if cache is None or cache.is_shared else [persistent_volume_claim(llmservice, values, cache)]
+    jobs = warmup(llmservice, values, cache, children, now)
+    # Without a model on a volume no pod could load one, so none may ask for a GPU.
+    environments = [] if facts is None else [config_map(llmservice, values, facts)]
+    deployments = [] if facts is None else [deployment(llmservice, values, facts, children)]
+    scalers = [horizontal_pod_autoscaler(llmservice)] if deployments and is_autoscaled(llmservice) else []
+    return Desired(
+        manifests=(*volumes, *environments, *jobs.manifests, *deployments, service(llmservice), *scalers),
+        replicas_handover=replicas_handover(llmservice, children) if deployments else None,
+        deletions=prune.not_going(
+            [
+                *jobs.deletions,
+                *prune.surplus_config_maps(environments, children),
+                *prune.surplus_claims(llmservice, cache, children),
+                *prune.surplus_autoscaler(llmservice, children),
+            ]
+        ),
+        wake_after_seconds=jobs.wake_after_seconds,
+    )

@@ -1,0 +1,208 @@
+"""Whether the model that the spec asks for is on the cache volume, and what is known of it.
+
+The warm-up key stands for everything that decides which bytes a warm-up leaves. For a volume of our own the verdicts
+are kept in an annotation of its PVC; a shared one is not ours to write, so there the live pod template remembers, and
+before that the finished Job.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from llmservice_operator import names
+from llmservice_operator.children import Children, Manifest
+from llmservice_operator.desired import model_facts, verdict
+from llmservice_operator.desired.effective import Effective
+from llmservice_operator.desired.model_facts import ModelFacts
+from llmservice_operator.desired.verdict import Failure, Verdict
+from llmservice_operator.schema import LLMService
+
+KEPT_VERDICTS = 4
+"""Verdicts remembered in a PVC: going back to an earlier model needs no warm-up, and the annotation stays under 2
+KiB.
+"""
+RETRY_AFTER = timedelta(seconds=300)
+"""After a failure that repeating rarely cures: two attempts in ten minutes, and a fixed repository heals by itself."""
+RETRY_SOON = timedelta(seconds=60)
+SHORT_LIVED = frozenset({"HubUnreachable", "Throttled"})
+"""Failures of the hub that pass by themselves."""
+
+
+@dataclass(frozen=True)
+class CachedModel:
+    """The cache of one LLMService with a hub source, as far as it concerns the model asked for now."""
+
+    key: str
+    """The warm-up key."""
+    claim: str
+    """Name of the PVC."""
+    is_shared: bool
+    """The claim is named by the spec and belongs to somebody else."""
+    volume: Manifest | None
+    """The live PVC, when it is our own and there."""
+    job: Manifest | None
+    """The live Job of this key, unless it filled another volume."""
+    records: dict[str, Verdict]
+    """Verdicts about our own volume by warm-up key, the ones that finished Jobs add included."""
+    facts: ModelFacts | None
+    """What pods need to load the model; None until it is cached."""
+
+
+def cached_model(llmservice: LLMService, values: Effective, children: Children) -> CachedModel | None:
+    """Return the state of the cache, or None for source pvc, which has none."""
+    if llmservice.spec.model.source.hugging_face is None:
+        return None
+    shared = llmservice.spec.cache.claim_name
+    claim = shared or names.cache_claim(llmservice.name, _volume_hash(llmservice, values))
+    volume = None if shared else named(children.claims, claim)
+    key = warmup_key(llmservice, values, claim)
+    jobs = {job["metadata"]["name"]: job for job in children.jobs if shared or fills(job, volume)}
+    finished = _finished(llmservice, jobs, children)
+    records = {} if shared else {**_recorded(volume), **finished}
+    known = finished.get(key) if shared else records.get(key)
+    facts = _facts(llmservice, key, claim, known) if known else None
+    live = model_facts.of_deployment(children.deployment)
+    if facts is None and shared and live is not None and live.key == key:
+        facts = replace(live, served_name=model_facts.served_name(llmservice))
+    return CachedModel(
+        key=key,
+        claim=claim,
+        is_shared=bool(shared),
+        volume=volume,
+        job=jobs.get(names.warmup_job(llmservice.name, key)),
+        records=_kept(records, {key, live.key if live else key}),
+        facts=facts,
+    )
+
+
+def served_model(llmservice: LLMService, cache: CachedModel | None, children: Children) -> ModelFacts | None:
+    """Return the facts to render pods with: of the model asked for once it can be had, until then of the one that
+    serves.
+
+    None when neither is there: then no pod can start, and none may ask for a GPU.
+    """
+    wanted = model_facts.of_volume(llmservice) if cache is None else cache.facts
+    return wanted or model_facts.of_deployment(children.deployment)
+
+
+def warmup_key(llmservice: LLMService, values: Effective, claim: str) -> str:
+    """Return the short hash of everything that decides which bytes a warm-up leaves, and where.
+
+    Image and version of the operator are left out: an upgrade must not download every model again.
+    """
+    hub = llmservice.spec.model.source.hugging_face
+    assert hub is not None
+    return names.short_hash(
+        {
+            "endpoint": values.endpoint,
+            "repo": hub.repo,
+            "revision": hub.revision,
+            "claim": claim,
+            **model_facts.quantization_choices(llmservice),
+        }
+    )
+
+
+def named(manifests: tuple[Manifest, ...], name: str) -> Manifest | None:
+    """Return the object called `name`."""
+    return next((item for item in manifests if item["metadata"]["name"] == name), None)
+
+
+def is_being_deleted(manifest: Manifest) -> bool:
+    """Whether an object is only there until something lets go of it."""
+    return "deletionTimestamp" in manifest["metadata"]
+
+
+def fills(job: Manifest, volume: Manifest | None) -> bool:
+    """Whether a Job is about this very volume and not about an earlier one of the same name."""
+    filled = job["metadata"].get("annotations", {}).get(names.VOLUME_UID_ANNOTATION)
+    return volume is not None and filled in (None, volume["metadata"]["uid"])
+
+
+def pods_of(job: Manifest, pods: tuple[Manifest, ...]) -> list[Manifest]:
+    """Return the pods of a Job, the oldest first."""
+    uid = job["metadata"]["uid"]
+    mine = [pod for pod in pods if any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences", ()))]
+    return sorted(mine, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+
+
+def condition(manifest: Manifest, kind: str) -> Manifest | None:
+    """Return the condition `kind` of a live object if its status is True."""
+    conditions: list[Manifest] = manifest.get("status", {}).get("conditions") or []
+    return next((item for item in conditions if item["type"] == kind and item["status"] == "True"), None)
+
+
+def failure(job: Manifest, pods: tuple[Manifest, ...]) -> Failure:
+    """Return why a failed Job failed: its last pod's own words where they are left, else the Job's."""
+    if (condition(job, "Failed") or {}).get("reason") == "DeadlineExceeded":
+        limit = job["spec"].get("activeDeadlineSeconds")
+        return Failure(
+            reason="WarmupTimedOut",
+            message=f"raise spec.cache.warmup.timeoutSeconds: the warm-up was not done after {limit} s",
+        )
+    for pod in reversed(pods_of(job, pods)):
+        said = verdict.of_pod(pod, names.WARMUP_CONTAINER)
+        if isinstance(said, Failure):
+            return said
+    advice = f"look at the log of Job {job['metadata']['name']}: the warm-up ended without saying why"
+    return Failure(reason="WarmupFailed", message=advice)
+
+
+def retry_at(job: Manifest, pods: tuple[Manifest, ...]) -> datetime | None:
+    """Return when a failed Job is made anew, or None when it has not failed."""
+    failed = condition(job, "Failed")
+    if failed is None:
+        return None
+    wait = RETRY_SOON if failure(job, pods).reason in SHORT_LIVED else RETRY_AFTER
+    return datetime.fromisoformat(failed["lastTransitionTime"]) + wait
+
+
+def _volume_hash(llmservice: LLMService, values: Effective) -> str | None:
+    """Return what tells a volume of chosen class or mode from the default one, both of which are immutable in a PVC."""
+    profile = values.profile
+    wanted = (values.storage_class_name, values.access_mode)
+    if wanted == (profile.storage_class_name, profile.access_mode):
+        return None
+    return names.short_hash({"storageClassName": wanted[0], "accessMode": wanted[1]})
+
+
+def _finished(llmservice: LLMService, jobs: dict[str, Manifest], children: Children) -> dict[str, Verdict]:
+    """Return the verdicts of the Jobs that succeeded and whose pods are still there, by warm-up key."""
+    prefix = names.warmup_job(llmservice.name, "")
+    found: dict[str, Verdict] = {}
+    for name, job in sorted(jobs.items()):
+        if condition(job, "Complete") is None:
+            continue
+        for pod in pods_of(job, children.pods):
+            said = verdict.of_pod(pod, names.WARMUP_CONTAINER)
+            if isinstance(said, Verdict):
+                found[name.removeprefix(prefix)] = said
+    return found
+
+
+def _recorded(volume: Manifest | None) -> dict[str, Verdict]:
+    annotations = volume["metadata"].get("annotations", {}) if volume else {}
+    return verdict.records(annotations.get(names.CACHED_ANNOTATION))
+
+
+def _kept(records: dict[str, Verdict], needed: set[str]) -> dict[str, Verdict]:
+    """Return the newest few of the verdicts, those in use never left out, in their order."""
+    others = [key for key in records if key not in needed]
+    room = max(0, KEPT_VERDICTS - len(needed & records.keys()))
+    kept = needed | set(others[len(others) - room :] if room else ())
+    return {key: value for key, value in records.items() if key in kept}
+
+
+def _facts(llmservice: LLMService, key: str, claim: str, known: Verdict) -> ModelFacts:
+    choices = model_facts.quantization_choices(llmservice)
+    return ModelFacts(
+        source="cache",
+        key=key,
+        ref=model_facts.ref(llmservice),
+        served_name=model_facts.served_name(llmservice),
+        claim=claim,
+        path=known.path,
+        commit=known.commit,
+        digest=known.digest,
+        bytes=known.bytes,
+        **{**choices, "quantization": known.quantization},
+    )

@@ -1,0 +1,32 @@
+"""The PVC of the model cache."""
+
+from llmservice_operator import names
+from llmservice_operator.children import Manifest
+from llmservice_operator.desired import verdict
+from llmservice_operator.desired.cached_model import CachedModel
+from llmservice_operator.desired.effective import Effective
+from llmservice_operator.desired.quantities import larger
+from llmservice_operator.schema import LLMService
+
+
+def persistent_volume_claim(llmservice: LLMService, values: Effective, cache: CachedModel) -> Manifest:
+    """Return the PVC that keeps the model's files.
+
+    A retained one has no owner, so that it outlives its LLMService and is taken up again by name. What cannot be
+    changed in a PVC is repeated as it is: class and mode, when the profile's default moved on, and a size that would
+    shrink.
+    """
+    owned = llmservice.spec.cache.reclaim_policy == "Delete"
+    metadata = names.metadata(llmservice, name=cache.claim, owned=owned)
+    if cache.records:
+        metadata["annotations"] = {names.CACHED_ANNOTATION: verdict.annotation(cache.records)}
+    live = cache.volume["spec"] if cache.volume else {}
+    size = larger(values.cache_size, live.get("resources", {}).get("requests", {}).get("storage", "0"))
+    spec: Manifest = {
+        "accessModes": live.get("accessModes") or [values.access_mode],
+        "resources": {"requests": {"storage": size}},
+    }
+    storage_class_name = live.get("storageClassName") if live else values.storage_class_name
+    if storage_class_name is not None:
+        spec["storageClassName"] = storage_class_name
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}

@@ -1,0 +1,37 @@
+"""Who sets the replicas of the Deployment, and how many there are when that is the operator."""
+
+from llmservice_operator import names
+from llmservice_operator.children import Children, Manifest
+from llmservice_operator.schema import LLMService
+
+
+def is_autoscaled(llmservice: LLMService) -> bool:
+    """Whether an autoscaler is to set the replicas now."""
+    return llmservice.spec.scaling is not None and not llmservice.spec.suspend
+
+
+def fixed_replicas(llmservice: LLMService, children: Children) -> int | None:
+    """Return the replicas that our own field manager holds, or None while an autoscaler does.
+
+    An autoscaler that is on its way out still holds them: two hands on one field would fight. Only 0 is stronger,
+    because an autoscaler leaves a Deployment of 0 alone.
+    """
+    if llmservice.spec.suspend:
+        return 0
+    if is_autoscaled(llmservice) or children.autoscaler is not None:
+        return None
+    return llmservice.spec.replicas
+
+
+def replicas_handover(llmservice: LLMService, children: Children) -> Manifest | None:
+    """Return the partial Deployment that holds the replicas until an autoscaler that is about to come takes them over.
+
+    A second field manager applies it before our own drops the field, because a field that nobody holds falls back to 1.
+    Never fewer than run now; and at least `minReplicas`, because an autoscaler does not wake a Deployment of 0.
+    """
+    scaling = llmservice.spec.scaling
+    if scaling is None or llmservice.spec.suspend or children.deployment is None or children.autoscaler is not None:
+        return None
+    replicas = max(scaling.min_replicas, children.deployment["spec"].get("replicas", 1))
+    metadata = {"name": names.deployment(llmservice.name), "namespace": llmservice.namespace}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": replicas}}

@@ -1,0 +1,125 @@
+"""The warm-up Job: it downloads and quantizes the model before any pod asks for a GPU."""
+
+from llmservice_operator import names
+from llmservice_operator.children import Children, Manifest
+from llmservice_operator.desired import model_facts
+from llmservice_operator.desired.cached_model import CachedModel
+from llmservice_operator.desired.effective import Effective
+from llmservice_operator.desired.placement import claim_labels, placement
+from llmservice_operator.desired.pod_security import container_security, literal, pod_security
+from llmservice_operator.desired.quantities import canonicals
+from llmservice_operator.schema import LLMService
+
+INCURABLE_EXIT_CODES = [65, 78]
+"""A failure that repeating cannot cure, and a bad configuration."""
+
+
+def warmup_job(llmservice: LLMService, values: Effective, cache: CachedModel, children: Children) -> Manifest:
+    """Return the Job that leaves the model of `cache.key` on the volume.
+
+    A Job's template cannot be changed. So a Job that is there keeps the image it was made with, which the key leaves
+    out on purpose.
+    """
+    job = names.warmup_job(llmservice.name, cache.key)
+    template = {
+        "metadata": {"labels": {**names.labels(llmservice.name, names.WARMUP), **claim_labels(cache.claim)}},
+        "spec": _pod_spec(llmservice, values, cache, children),
+    }
+    spec = {
+        "completions": 1,
+        "parallelism": 1,
+        "backoffLimit": values.warmup_backoff_limit,
+        "activeDeadlineSeconds": values.warmup_timeout_seconds,
+        "podFailurePolicy": _pod_failure_policy(),
+        "template": template,
+    }
+    metadata = names.metadata(llmservice, name=job, component=names.WARMUP)
+    metadata["labels"][names.REVISION_LABEL] = names.short_hash(spec)
+    if cache.volume is not None:
+        metadata["annotations"] = {names.VOLUME_UID_ANNOTATION: cache.volume["metadata"]["uid"]}
+    # Only after hashing: the image is not part of what makes two Jobs differ.
+    template["spec"]["containers"][0]["image"] = _image(values, cache.job)
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def is_of_other_making(live: Manifest, wanted: Manifest) -> bool:
+    """Whether a live Job was made from other values than `wanted`, such as another Secret; its template cannot follow
+    them.
+    """
+    revision = live["metadata"].get("labels", {}).get(names.REVISION_LABEL)
+    return revision not in (None, wanted["metadata"]["labels"][names.REVISION_LABEL])
+
+
+def _pod_failure_policy() -> Manifest:
+    exit_codes = {"containerName": names.WARMUP_CONTAINER, "operator": "In", "values": INCURABLE_EXIT_CODES}
+    return {
+        "rules": [
+            {"action": "FailJob", "onExitCodes": exit_codes},
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        ]
+    }
+
+
+def _pod_spec(llmservice: LLMService, values: Effective, cache: CachedModel, children: Children) -> Manifest:
+    profile = values.profile
+    warmup = profile.warmup
+    container = {
+        "name": names.WARMUP_CONTAINER,
+        "imagePullPolicy": profile.image_pull_policy,
+        "args": ["warmup"],
+        "env": _environment(llmservice, values),
+        "ports": [
+            {"name": names.MANAGEMENT_PORT_NAME, "containerPort": names.MANAGEMENT_PORT, "protocol": "TCP"},
+        ],
+        "resources": {"requests": canonicals(warmup.requests), "limits": canonicals(warmup.limits)},
+        "securityContext": container_security(),
+        "volumeMounts": [
+            {"name": "cache", "mountPath": model_facts.CACHE_MOUNT},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path inside the container
+        ],
+    }
+    spec: Manifest = {
+        **pod_security(),
+        **placement(values, children, cache.claim),
+        "restartPolicy": "Never",
+        "containers": [container],
+        "volumes": [
+            {"name": "cache", "persistentVolumeClaim": {"claimName": cache.claim}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+    if profile.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in profile.image_pull_secrets]
+    if values.priority_class_name:
+        spec["priorityClassName"] = values.priority_class_name
+    return spec
+
+
+def _environment(llmservice: LLMService, values: Effective) -> list[Manifest]:
+    hub = llmservice.spec.model.source.hugging_face
+    assert hub is not None
+    choices = model_facts.quantization_choices(llmservice)
+    variables = {
+        "MODEL_NAME": hub.repo,
+        "LLMSERVICE_CACHE_DIR": model_facts.CACHE_MOUNT,
+        "LLMSERVICE_HUB_ENDPOINT": values.endpoint,
+        "LLMSERVICE_HUB_REPO": hub.repo,
+        "LLMSERVICE_HUB_REVISION": hub.revision,
+        "LLMSERVICE_QUANTIZATION": choices["quantization"],
+        "LLMSERVICE_COMPUTE_DTYPE": choices["compute_dtype"],
+        "LLMSERVICE_DOUBLE_QUANT": str(choices["double_quant"]).lower(),
+        "LLMSERVICE_LOG_FORMAT": llmservice.spec.observability.log_format.lower(),
+        **values.profile.env,
+    }
+    environment: list[Manifest] = [{"name": name, "value": literal(value)} for name, value in variables.items()]
+    if hub.token_secret_ref is not None:
+        reference = {"name": hub.token_secret_ref.name, "key": hub.token_secret_ref.key}
+        environment.append({"name": "HUGGING_FACE_HUB_TOKEN", "valueFrom": {"secretKeyRef": reference}})
+    return environment
+
+
+def _image(values: Effective, live: Manifest | None) -> str:
+    if live is None:
+        return values.image
+    image: str = live["spec"]["template"]["spec"]["containers"][0]["image"]
+    return image
