@@ -1,0 +1,171 @@
+"""The fake engine: a token clock in place of a model, deterministic and torch-free; docs/fake-engine.md describes it.
+
+It takes the place of the real engine behind the same process, socket and interface, so overload, drain and every
+failure can be tested in milliseconds and without a GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from inference_server.engine.interface import (
+    EngineConfig,
+    FakeConfig,
+    GenerationRequest,
+    LoadFailure,
+    ModelInfo,
+    Progress,
+    SequenceError,
+    SequenceOutput,
+    StepOutput,
+)
+from inference_server.text.fake import FIRST_WORD_ID, WORDS
+
+DEFAULT_MAX_MODEL_LEN = 8192
+LONGEST_STEP_SECONDS = 2.0
+LONGEST_NAP_SECONDS = 0.02
+"""A step that finds no token due returns after this long, so that a cancellation is never kept waiting."""
+TOKENS_BEFORE_FAULT = 3
+"""How many tokens the faulty request gets first, so that its stream is open when the fault strikes."""
+_ARROW = "→".encode()
+
+
+@dataclass
+class _Sequence:
+    request: GenerationRequest
+    tokens: Iterator[int]
+    number: int
+    due: float = 0.0
+    emitted: int = 0
+    memory: list[bytes] = field(default_factory=list)
+
+
+class FakeEngine:
+    """Runs up to `max_batch_size` sequences at once, each by its own token clock."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._config = config
+        self._fake = config.fake or FakeConfig()
+        self._clock = clock
+        self._sleep = sleep
+        self._waiting: deque[_Sequence] = deque()
+        self._running: dict[str, _Sequence] = {}
+        self._requests = 0
+
+    def load(self, report: Callable[[Progress], None]) -> ModelInfo:
+        """Count to a hundred in `load_seconds`.
+
+        Raises:
+            LoadFailure: the fault is `load-failure`.
+        """
+        seconds = self._fake.load_seconds
+        for done in range(100 if seconds else 0):
+            report(Progress(done=done, total=100, unit="tensors", eta_seconds=round(seconds * (100 - done) / 100, 1)))
+            self._sleep(seconds / 100)
+        if self._fake.fault == "load-failure":
+            raise LoadFailure("set LLMSERVICE_FAKE_FAULT=none: the fake engine was told to fail its load")
+        return ModelInfo(
+            max_model_len=self._config.max_model_len or DEFAULT_MAX_MODEL_LEN,
+            slots=self._config.max_batch_size,
+            quantization="none" if self._config.quantization == "auto" else self._config.quantization,
+            device="none",
+            longest_step_seconds=LONGEST_STEP_SECONDS,
+        )
+
+    def add(self, request: GenerationRequest) -> None:
+        """Put a sequence into the waiting line."""
+        self._requests += 1
+        self._waiting.append(_Sequence(request, _tokens(request), self._requests))
+
+    def cancel(self, request_id: str) -> None:
+        """Forget a sequence."""
+        self._running.pop(request_id, None)
+        self._waiting = deque(waiting for waiting in self._waiting if waiting.request.request_id != request_id)
+
+    def has_work(self) -> bool:
+        """Whether any sequence is waiting or running."""
+        return bool(self._waiting or self._running)
+
+    def step(self) -> StepOutput:
+        """Wait for the next due token, `LONGEST_NAP_SECONDS` at most, and emit all that are due."""
+        started = self._start()
+        earliest = min(sequence.due for sequence in self._running.values())
+        self._sleep(min(max(earliest - self._clock(), 0.0), LONGEST_NAP_SECONDS))
+        now = self._clock()
+        outputs = [self._advance(sequence, now) for sequence in list(self._running.values()) if sequence.due <= now]
+        for output in outputs:
+            if output.finish_reason is not None:
+                del self._running[output.request_id]
+        return StepOutput(outputs=outputs, started=started)
+
+    def _start(self) -> list[str]:
+        started = []
+        while self._waiting and len(self._running) < self._config.max_batch_size:
+            sequence = self._waiting.popleft()
+            sequence.due = self._clock() + self._fake.first_token_seconds
+            sequence.memory.append(b"\x01" * (self._fake.bytes_per_token * len(sequence.request.prompt_token_ids)))
+            self._running[sequence.request.request_id] = sequence
+            started.append(sequence.request.request_id)
+        return started
+
+    def _advance(self, sequence: _Sequence, now: float) -> SequenceOutput:
+        """Emit the tokens of `sequence` that are due by `now`, at least one."""
+        request_id = sequence.request.request_id
+        token_ids: list[int] = []
+        while sequence.due <= now and sequence.emitted < sequence.request.sampling.max_tokens:
+            if (error := self._fault(sequence)) is not None:
+                return SequenceOutput(request_id=request_id, token_ids=token_ids, finish_reason="error", error=error)
+            token_ids.append(next(sequence.tokens))
+            sequence.memory.append(b"\x01" * self._fake.bytes_per_token)
+            sequence.emitted += 1
+            sequence.due += 1 / self._fake.tokens_per_second
+        done = sequence.emitted == sequence.request.sampling.max_tokens
+        return SequenceOutput(request_id=request_id, token_ids=token_ids, finish_reason="length" if done else None)
+
+    def _fault(self, sequence: _Sequence) -> SequenceError | None:
+        """Let the configured fault strike the one request it is meant for."""
+        if sequence.number != self._fake.fault_after + 1:
+            return None
+        if self._fake.fault == "oom" and sequence.emitted == 0:
+            return SequenceError(code="out_of_memory", message="not enough memory for this request")
+        if sequence.emitted < TOKENS_BEFORE_FAULT:
+            return None
+        match self._fake.fault:
+            case "nan":
+                return SequenceError(code="non_finite_logits", message="the model produced no valid next token")
+            case "death":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                threading.Event().wait()
+        return None
+
+
+def _tokens(request: GenerationRequest) -> Iterator[int]:
+    """Yield the completion of a request without end: words, and now and then an arrow, which is three byte tokens.
+
+    Prompt, temperature and seed decide all of it; at temperature 0 the seed has no say, as in greedy decoding.
+    """
+    sampling = request.sampling
+    seed = sampling.seed if sampling.temperature > 0 else None
+    drawn = random.getrandbits(64) if sampling.temperature > 0 and seed is None else seed
+    prompt = ",".join(map(str, request.prompt_token_ids))
+    source = random.Random(hashlib.sha256(f"{prompt}|{drawn}".encode()).digest())  # noqa: S311 - not a secret
+    while True:
+        if source.random() < 1 / 16:
+            yield from _ARROW
+        else:
+            yield FIRST_WORD_ID + source.randrange(len(WORDS))

@@ -1,0 +1,95 @@
+"""The tokenizer of a real model's folder, by the `tokenizers` library: no torch, no transformers, loads in 0.03 s."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers.decoders import DecodeStream
+
+from inference_server.engine.interface import LoadFailure
+from inference_server.text.chat_template import ChatTemplate
+from inference_server.text.tokenizer import ChatTemplateError, Message
+
+
+class HubTokenizer:
+    """Reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` of a model's folder.
+
+    Raises:
+        LoadFailure: the folder holds no tokenizer that can be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+            template = _chat_template(folder)
+        except Exception as error:
+            # The library raises the bare type for whatever is wrong in the file.
+            raise LoadFailure(f"give the model a valid tokenizer.json: {folder}: {error}") from error
+        self._template = template
+        self.has_chat_template = template is not None
+
+    def encode(self, text: str) -> list[int]:
+        """Return the prompt tokens of plain text, with the special tokens the model begins with."""
+        ids: list[int] = self._tokenizer.encode(text).ids
+        return ids
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Return the prompt tokens of a chat.
+
+        Raises:
+            ChatTemplateError: the model has no template, or it refuses the messages.
+        """
+        if self._template is None:
+            raise ChatTemplateError("the model has no chat template")
+        # The template writes the special tokens itself.
+        ids: list[int] = self._tokenizer.encode(self._template.render(messages), add_special_tokens=False).ids
+        return ids
+
+    def decoder(self) -> HubDecoder:
+        """Return a decoder for one new sequence."""
+        return HubDecoder(self._tokenizer)
+
+
+class HubDecoder:
+    """Decodes one sequence; the library holds a token back while its character is not whole."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._stream: Any = DecodeStream(skip_special_tokens=True)
+        self._held: list[int] = []
+
+    def push(self, token_id: int) -> str:
+        """Return the text that `token_id` completes."""
+        text: str | None = self._stream.step(self._tokenizer, token_id)
+        if text is None:
+            self._held.append(token_id)
+            return ""
+        self._held.clear()
+        return text
+
+    def finish(self) -> str:
+        """Return what was held back."""
+        text: str = self._tokenizer.decode(self._held, skip_special_tokens=True)
+        self._held.clear()
+        return text
+
+
+def _chat_template(folder: Path) -> ChatTemplate | None:
+    config = _read_json(folder / "tokenizer_config.json")
+    file = folder / "chat_template.jinja"
+    source = file.read_text() if file.is_file() else config.get("chat_template")
+    if isinstance(source, list):
+        source = next((named["template"] for named in source if named["name"] == "default"), None)
+    if source is None:
+        return None
+    tokens = {name: value for name, value in config.items() if name.endswith("_token")}
+    contents = {name: value["content"] if isinstance(value, dict) else value for name, value in tokens.items()}
+    return ChatTemplate(source, {name: value for name, value in contents.items() if isinstance(value, str)})
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text())) if file.is_file() else {}
