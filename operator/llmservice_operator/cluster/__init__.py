@@ -1,0 +1,1 @@
+"""The door to the API server: nothing else in this package imports `kubernetes`."""

@@ -1,0 +1,219 @@
+"""The one way a child is written: server-side apply, of the complete body, only when something differs, never over a
+foreign object.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from llmservice_operator import metrics, names
+from llmservice_operator.children import Refusal
+from llmservice_operator.cluster import digest, errors, resources
+from llmservice_operator.cluster.belonging import Belonging, belonging, controller
+from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.interface import Outcome, OutdatedError, OwnerGoneError, RefusedError
+from llmservice_operator.cluster.resources import LLMSERVICES, Resource
+from llmservice_operator.cluster.store import Entry, Store
+from llmservice_operator.cluster.subset import is_subset
+
+Manifest = dict[str, Any]
+logger = structlog.get_logger(__name__)
+
+REJECTED_RETRY_SECONDS: Final = 600.0
+"""The same body will be refused again; what may change in between is an admission policy."""
+OUTSIDE_RETRY_SECONDS: Final = 10.0
+"""Quota, rights, a foreign object in the way: somebody can take it away without our watches noticing."""
+LEFT_OVER_RETRY_SECONDS: Final = 1.0
+OWNER_SEEN_SECONDS: Final = 2.0
+"""How long a live look at the LLMService holds: the creates of one reconcile."""
+
+
+@dataclass(frozen=True)
+class _Refused:
+    body_hash: str
+    refusal: Refusal
+    until: float
+
+
+class Applier:
+    """Applies children and remembers what it proved: which body stands in which object, and which body was refused.
+
+    Its memory only saves requests. A restart loses it and costs one comparison per child.
+    """
+
+    def __init__(self, client: Client, store: Store, clock: Callable[[], float] = time.monotonic):
+        self._client = client
+        self._store = store
+        self._clock = clock
+        self._proven: dict[str, tuple[str, str | None]] = {}
+        self._refused: dict[tuple[Resource, str, str], _Refused] = {}
+        self._owner_seen: dict[str, float] = {}
+
+    async def apply(self, owner: Manifest, manifest: Manifest) -> Outcome:
+        """See `interface.Cluster.apply`."""
+        resource = resources.of(manifest)
+        try:
+            outcome = await self._apply(owner, resource, manifest)
+        except RefusedError:
+            metrics.APPLIES.labels(resource.kind, "refused").inc()
+            raise
+        metrics.APPLIES.labels(resource.kind, outcome.value).inc()
+        if outcome is Outcome.REPAIRED:
+            metrics.DRIFT_REPAIRS.labels(resource.kind).inc()
+        if outcome is not Outcome.UNCHANGED:
+            meta = manifest["metadata"]
+            logger.info(
+                "applied", kind=resource.kind, namespace=meta["namespace"], name=meta["name"], outcome=outcome.value
+            )
+        return outcome
+
+    def forget(self, uid: str) -> None:
+        """Drop what was proved about an object that is gone."""
+        self._proven.pop(uid, None)
+
+    async def _apply(self, owner: Manifest, resource: Resource, manifest: Manifest) -> Outcome:
+        meta = manifest["metadata"]
+        body_hash = digest.of(manifest)
+        self._raise_if_refused(resource, meta, body_hash)
+        entry = self._store.get(resource, meta["namespace"], meta["name"])
+        if entry is None:
+            await self._raise_if_exists(owner, resource, manifest)
+            await self._confirm_owner(owner)
+            await self._send(resource, _marked(manifest, body_hash), body_hash)
+            return Outcome.CREATED
+        self._raise_unless_ours(owner, resource, entry, body_hash)
+        if "deletionTimestamp" in entry.manifest["metadata"]:
+            return Outcome.UNCHANGED  # The watch tells when it is gone; then it is created again.
+        return await self._update(resource, manifest, entry, body_hash)
+
+    async def _update(self, resource: Resource, manifest: Manifest, entry: Entry, body_hash: str) -> Outcome:
+        applied_hash = entry.manifest["metadata"].get("annotations", {}).get(names.APPLIED_HASH_ANNOTATION)
+        if resource == resources.JOBS and applied_hash not in (None, body_hash):
+            return await self._update_job(manifest, entry)
+        if applied_hash == body_hash and self._is_proven(manifest, entry, body_hash):
+            return Outcome.UNCHANGED
+        # With the uid the API server takes this as an update only: should the object be gone, it is not made anew
+        # behind our back.
+        body = _marked(manifest, body_hash)
+        body["metadata"]["uid"] = entry.uid
+        await self._send(resource, body, body_hash)
+        return Outcome.REPAIRED if applied_hash == body_hash else Outcome.UPDATED
+
+    async def _update_job(self, manifest: Manifest, entry: Entry) -> Outcome:
+        """Put a Job's labels and owner right and leave the rest.
+
+        A Job's template cannot be changed, and one that another version of the operator rendered still does what its
+        name says.
+        """
+        live = entry.manifest
+        if is_subset(manifest["metadata"], live["metadata"]):
+            return Outcome.UNCHANGED
+        applied_hash = live["metadata"]["annotations"][names.APPLIED_HASH_ANNOTATION]
+        body = _marked({**manifest, "spec": live["spec"]}, applied_hash)
+        body["metadata"]["uid"] = entry.uid
+        await self._send(resources.JOBS, body, applied_hash)
+        return Outcome.REPAIRED
+
+    def _is_proven(self, manifest: Manifest, entry: Entry, body_hash: str) -> bool:
+        """Whether the object still is as we applied it: by digest, or the first time after a start by comparing field
+        by field.
+        """
+        proven = self._proven.get(entry.uid)
+        if proven is None and is_subset(manifest, entry.manifest):
+            proven = self._proven[entry.uid] = (body_hash, entry.digest)
+        return proven == (body_hash, entry.digest)
+
+    async def _send(self, resource: Resource, body: Manifest, body_hash: str) -> None:
+        meta = body["metadata"]
+        try:
+            answer = await self._client.apply(resource, body, names.FIELD_MANAGER)
+        except errors.ConflictError as error:
+            raise OutdatedError(error.message, retry_after_seconds=0.1) from error
+        except errors.InvalidError as error:
+            raise self._refusal(
+                resource, meta, body_hash, "RejectedByServer", error.message, REJECTED_RETRY_SECONDS
+            ) from error
+        except errors.ForbiddenError as error:
+            if "being terminated" in error.message:
+                raise OwnerGoneError(error.message) from error
+            reason = "QuotaExceeded" if "exceeded quota" in error.message else "RejectedByServer"
+            raise self._refusal(resource, meta, body_hash, reason, error.message, OUTSIDE_RETRY_SECONDS) from error
+        entry = Entry.of(answer)
+        self._proven[entry.uid] = (body_hash, entry.digest)
+        self._store.put(resource, entry)
+
+    async def _raise_if_exists(self, owner: Manifest, resource: Resource, manifest: Manifest) -> None:
+        """Look whether an object of that name exists that our label-filtered watch cannot see."""
+        meta = manifest["metadata"]
+        try:
+            entry = Entry.of(await self._client.get(resource, meta["namespace"], meta["name"]))
+        except errors.NotFoundError:
+            return
+        self._raise_unless_ours(owner, resource, entry, digest.of(manifest))
+        # Ours, with its labels edited away. Everything was decided as if it were not there, so decide again.
+        self._store.put(resource, entry)
+        raise OutdatedError(f"{resource.kind} {meta['name']} exists without our labels")
+
+    def _raise_unless_ours(self, owner: Manifest, resource: Resource, entry: Entry, body_hash: str) -> None:
+        whose = belonging(owner, resource, entry)
+        meta = entry.manifest["metadata"]
+        if whose is Belonging.LEFT_OVER:
+            message = f"{resource.kind} {meta['name']} of an earlier LLMService of this name is still being deleted"
+            raise OutdatedError(message, LEFT_OVER_RETRY_SECONDS)
+        if whose is Belonging.FOREIGN:
+            message = (
+                f"Rename or delete the {resource.kind} {meta['name']}, or name the LLMService otherwise: "
+                f"it belongs to {_owner_in_words(entry.manifest)}"
+            )
+            raise self._refusal(resource, meta, body_hash, "ChildNameConflict", message, OUTSIDE_RETRY_SECONDS)
+
+    async def _confirm_owner(self, owner: Manifest) -> None:
+        """Look live at the LLMService: creating for one that is gone would go round for ever with the garbage
+        collector.
+        """
+        meta = owner["metadata"]
+        if self._clock() - self._owner_seen.get(meta["uid"], float("-inf")) < OWNER_SEEN_SECONDS:
+            return
+        try:
+            live = (await self._client.get(LLMSERVICES, meta["namespace"], meta["name"]))["metadata"]
+        except errors.NotFoundError as error:
+            raise OwnerGoneError(error.message) from error
+        if live["uid"] != meta["uid"] or "deletionTimestamp" in live:
+            raise OwnerGoneError(f"LLMService {meta['namespace']}/{meta['name']} is gone or going")
+        self._owner_seen = {meta["uid"]: self._clock()}
+
+    def _raise_if_refused(self, resource: Resource, meta: Manifest, body_hash: str) -> None:
+        """Repeat an earlier refusal without a request, for as long as nothing about it can have changed."""
+        at = (resource, meta["namespace"], meta["name"])
+        refused = self._refused.get(at)
+        if refused is None:
+            return
+        remaining = refused.until - self._clock()
+        if refused.body_hash == body_hash and remaining > 0:
+            raise RefusedError(refused.refusal, remaining)
+        del self._refused[at]
+
+    def _refusal(
+        self, resource: Resource, meta: Manifest, body_hash: str, reason: str, message: str, retry_seconds: float
+    ) -> RefusedError:
+        refusal = Refusal(kind=resource.kind, name=meta["name"], reason=reason, message=message)
+        self._refused[resource, meta["namespace"], meta["name"]] = _Refused(
+            body_hash, refusal, self._clock() + retry_seconds
+        )
+        logger.warning("refused", kind=resource.kind, namespace=meta["namespace"], name=meta["name"], reason=reason)
+        return RefusedError(refusal, retry_seconds)
+
+
+def _marked(manifest: Manifest, body_hash: str) -> Manifest:
+    """Return the body as it is sent: with its own hash, by which a later run knows it again."""
+    meta = manifest["metadata"]
+    annotations = {**meta.get("annotations", {}), names.APPLIED_HASH_ANNOTATION: body_hash}
+    return {**manifest, "metadata": {**meta, "annotations": annotations}}
+
+
+def _owner_in_words(manifest: Manifest) -> str:
+    reference = controller(manifest)
+    return "somebody else" if reference is None else f"{reference['kind']} {reference['name']}"

@@ -1,0 +1,149 @@
+"""Keeps the store equal to the API server, one kind in one scope: list, then watch, then watch on.
+
+Written by us because the ways in which this goes wrong are ours to survive: deletions that happened during a gap,
+streams that die without a word, resource versions that are too old, an API server that is gone for an hour.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+
+from llmservice_operator import metrics
+from llmservice_operator.cluster import errors
+from llmservice_operator.cluster.client import PAGE_SIZE, Client
+from llmservice_operator.cluster.resources import Resource
+from llmservice_operator.cluster.store import Entry, Store
+
+Manifest = dict[str, Any]
+logger = structlog.get_logger(__name__)
+
+FIRST_BACKOFF_SECONDS: Final = 0.2
+LONGEST_BACKOFF_SECONDS: Final = 30.0
+
+
+class Informer:
+    """One list-and-watch. `run` never returns; its owner cancels it."""
+
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ):
+        self._client = client
+        self._store = store
+        self._resource = resource
+        self._namespace = namespace
+        self._label_selector = label_selector
+        self._sleep = sleep
+        self._heard_at = self._acted_at = time.monotonic()
+        self._failures = 0
+        self._resource_version: str | None = None
+        self.has_listed = asyncio.Event()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the store holds a complete list and the watch goes on from it: only then may anything be pruned."""
+        return self._resource_version is not None
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long the API server has said nothing about this kind; bookmarks come about once a minute."""
+        return time.monotonic() - self._heard_at
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long this informer has neither heard nor tried anything: long means stuck, while an outage keeps it
+        trying.
+        """
+        return time.monotonic() - self._acted_at
+
+    @property
+    def kind(self) -> str:
+        return self._resource.kind
+
+    async def run(self) -> None:
+        """List and watch until cancelled, with unbounded retries and jittered back-off."""
+        while True:
+            try:
+                await self._list_if_needed()
+                await self._watch()
+            except errors.GoneError:
+                self._resource_version = None
+            except errors.ApiError as error:
+                await self._back_off(error)
+            else:
+                await self._sleep(random.uniform(0, FIRST_BACKOFF_SECONDS))  # noqa: S311 - jitter, not a secret
+            metrics.WATCH_RESTARTS.labels(self.kind).inc()
+
+    async def _list_if_needed(self) -> None:
+        if self._resource_version is not None:
+            return
+        entries, resource_version = await self._list()
+        self._store.replace(self._resource, self._namespace, entries, int(resource_version))
+        self._resource_version = resource_version
+        self._heard()
+        self.has_listed.set()
+
+    async def _list(self) -> tuple[list[Entry], str]:
+        """Return all pages of a list at one resource version; a list that expires half-way starts again from its
+        caller.
+        """
+        entries: list[Entry] = []
+        query = {"limit": str(PAGE_SIZE)}
+        if self._label_selector:
+            query["labelSelector"] = self._label_selector
+        while True:
+            page = await self._client.list_page(self._resource, self._namespace, query)
+            # Items of a list leave out what the list says once.
+            of_kind = {"apiVersion": self._resource.api_version, "kind": self._resource.kind}
+            entries += [Entry.of({**of_kind, **item}) for item in page["items"]]
+            token = page["metadata"].get("continue")
+            if not token:
+                return entries, page["metadata"]["resourceVersion"]
+            query["continue"] = token
+
+    async def _watch(self) -> None:
+        assert self._resource_version is not None
+        async for event in self._client.watch(
+            self._resource, self._namespace, self._resource_version, self._label_selector
+        ):
+            self._take(event)
+
+    def _take(self, event: Manifest) -> None:
+        manifest = event["object"]
+        if event["type"] == "ERROR":
+            raise errors.from_status(int(manifest.get("code", 500)), manifest, {})
+        self._heard()
+        if event["type"] == "DELETED":
+            self._store.remove(self._resource, manifest)
+        elif event["type"] in ("ADDED", "MODIFIED"):
+            self._store.put(self._resource, Entry.of(manifest))
+        self._resource_version = manifest["metadata"]["resourceVersion"]
+
+    def _heard(self) -> None:
+        self._heard_at = self._acted_at = time.monotonic()
+        self._failures = 0
+
+    async def _back_off(self, error: errors.ApiError) -> None:
+        self._failures += 1
+        self._acted_at = time.monotonic()
+        ceiling = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 20))
+        delay = max(random.uniform(ceiling / 2, ceiling), error.retry_after_seconds or 0)  # noqa: S311
+        logger.warning(
+            "watch interrupted",
+            kind=self.kind,
+            namespace=self._namespace,
+            status=error.status,
+            error=error.message,
+            retry_seconds=round(delay, 2),
+        )
+        await self._sleep(delay)

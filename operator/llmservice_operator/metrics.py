@@ -1,0 +1,46 @@
+"""Every metric of the operator. Queue and reconcile carry controller-runtime's names, so that its dashboards work."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+CONTROLLER: Final = "llmservice"
+_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+QUEUE_DEPTH = Gauge("workqueue_depth", "LLMServices that wait for a worker", ["name"])
+QUEUE_ADDS = Counter("workqueue_adds_total", "Keys put on the queue", ["name"])
+QUEUE_RETRIES = Counter("workqueue_retries_total", "Keys put back after a failure", ["name"])
+QUEUE_SECONDS = Histogram(
+    "workqueue_queue_duration_seconds", "How long a key waited for a worker", ["name"], buckets=_SECONDS
+)
+WORK_SECONDS = Histogram("workqueue_work_duration_seconds", "How long a worker took", ["name"], buckets=_SECONDS)
+
+RECONCILES = Counter("controller_runtime_reconcile_total", "Reconciles by result", ["controller", "result"])
+RECONCILE_ERRORS = Counter("controller_runtime_reconcile_errors_total", "Reconciles that failed", ["controller"])
+RECONCILE_SECONDS = Histogram(
+    "controller_runtime_reconcile_time_seconds", "Duration of a reconcile", ["controller"], buckets=_SECONDS
+)
+ACTIVE_WORKERS = Gauge("controller_runtime_active_workers", "Workers that are reconciling", ["controller"])
+
+API_REQUEST_SECONDS = Histogram(
+    "llmservice_operator_api_request_duration_seconds",
+    "Requests to the API server, watches aside; code is the HTTP status, or error without an answer",
+    ["verb", "code"],
+    buckets=_SECONDS,
+)
+APPLIES = Counter(
+    "llmservice_operator_applies_total",
+    "Children by what applying them came to: created, updated, repaired, unchanged, refused",
+    ["kind", "outcome"],
+)
+DRIFT_REPAIRS = Counter(
+    "llmservice_operator_drift_repairs_total", "Children put back after somebody else changed them", ["kind"]
+)
+STATUS_WRITES = Counter("llmservice_operator_status_writes_total", "Writes of an LLMService's status")
+EVENTS_DROPPED = Counter("llmservice_operator_events_dropped_total", "Events not written: rate limit or full queue")
+WATCH_RESTARTS = Counter("llmservice_operator_watch_restarts_total", "Watches that were started anew", ["kind"])
+WATCH_AGE_SECONDS = Gauge(
+    "llmservice_operator_watch_age_seconds", "Since the API server last said something, bookmarks included", ["kind"]
+)
+LOOP_LAG_SECONDS = Gauge("llmservice_operator_event_loop_lag_seconds", "How late the event loop runs its timers")
+LLMSERVICES = Gauge("llmservice_operator_llmservices", "LLMServices by condition", ["condition", "status"])

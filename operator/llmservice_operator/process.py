@@ -1,0 +1,134 @@
+"""The running operator: watches, queue, workers, kopf and the web server, started and stopped in order."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from llmservice_operator import handlers, http, names
+from llmservice_operator.cluster import login
+from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.interface import Notice
+from llmservice_operator.cluster.limiter import RateLimiter
+from llmservice_operator.cluster.live import LiveCluster
+from llmservice_operator.cluster.resources import Key
+from llmservice_operator.progress import ProgressPoller
+from llmservice_operator.reconcile import reconcile
+from llmservice_operator.settings import Settings
+from llmservice_operator.work_queue import Priority, WorkQueue
+from llmservice_operator.workers import Workers
+
+logger = structlog.get_logger(__name__)
+
+RESYNC_SECONDS: Final = 600.0
+"""Every LLMService is looked at again this often, from the caches: should a trigger be missing, it is late, not lost.
+"""
+FLUSH_SECONDS: Final = 1.0
+
+
+class Operator:
+    """One operator process on one API server. `run` returns when cancelled, with everything it started ended."""
+
+    def __init__(self, settings: Settings, kubeconfig: Path | None = None, port: int | None = names.OPERATOR_PORT):
+        self._settings = settings
+        self._kubeconfig = kubeconfig
+        self._port = port
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.is_ready = asyncio.Event()
+        """Set when every kind is listed and the workers run."""
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        limits = self._settings.limits
+        limiter = RateLimiter(limits.requests_per_second, burst=int(2 * limits.requests_per_second))
+        client = Client(await login.load_configuration(self._kubeconfig), self._kubeconfig, limiter)
+        cluster = LiveCluster(client, self.queue.add, self._settings.watch_namespaces)
+        poller = ProgressPoller(self.queue.add)
+        workers = self._workers(cluster, poller)
+        health = http.Health(cluster, workers)
+        try:
+            async with self._kopf(), _serving(health, self._port), asyncio.TaskGroup() as tasks:
+                for task in (cluster.run(), poller.run(), health.run(), self._work(cluster, workers)):
+                    tasks.create_task(task)
+        finally:
+            self.queue.close()
+            await cluster.flush_events(FLUSH_SECONDS)
+            await client.close()
+
+    def _workers(self, cluster: LiveCluster, poller: ProgressPoller) -> Workers:
+        async def reconcile_one(key: Key) -> float | None:
+            return await reconcile(key, cluster, poller, self._settings, datetime.now(UTC))
+
+        def complain(key: Key, error: Exception) -> None:
+            owner = cluster.llmservice(key)
+            if owner is not None:
+                message = f"Report this with the operator's log: {type(error).__name__}"
+                cluster.record(owner, Notice("Warning", "ReconcileFailed", "Reconcile", message))
+
+        limits = self._settings.limits
+        return Workers(
+            self.queue,
+            reconcile_one,
+            complain,
+            count=limits.workers,
+            timeout_seconds=limits.reconcile_timeout_seconds,
+        )
+
+    async def _work(self, cluster: LiveCluster, workers: Workers) -> None:
+        """Start the workers once the whole cluster was seen, then ask for every LLMService again from time to time."""
+        await cluster.wait_listed()
+        logger.info("every kind listed", llmservices=len(cluster.known_keys()))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(workers.run())
+            self.is_ready.set()
+            while True:
+                for key in cluster.known_keys():
+                    self.queue.add(key, Priority.RESYNC)
+                await asyncio.sleep(RESYNC_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def _kopf(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def added(key: Key) -> None:
+            with contextlib.suppress(RuntimeError):  # The loop closes first when the process ends.
+                loop.call_soon_threadsafe(self.queue.add, key)
+
+        registry = handlers.registry(added, lambda: login.credentials(self._kubeconfig))
+        kopf = handlers.KopfThread(registry, self._settings.watch_namespaces)
+        kopf.start()
+        try:
+            yield
+        finally:
+            await kopf.stop()
+
+
+@contextlib.asynccontextmanager
+async def _serving(health: http.Health, port: int | None) -> AsyncIterator[None]:
+    """Answer probes while the body runs; no port, no server."""
+    if port is None:
+        yield
+        return
+    runner = web.AppRunner(http.application(health), access_log=http.ACCESS_LOG)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host=None, port=port, shutdown_timeout=1.0).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def run_until_signal(operator: Operator) -> None:
+    """Run until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(operator.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

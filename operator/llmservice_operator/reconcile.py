@@ -1,0 +1,106 @@
+"""Bring the children of one LLMService to what its spec asks for, and report what is there.
+
+Level-triggered: it compares states and trusts no earlier run. Every trigger, whatever it was, only leads here.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+
+from llmservice_operator import transitions, troubles
+from llmservice_operator.children import Children, Refusal
+from llmservice_operator.cluster.interface import Cluster, RefusedError
+from llmservice_operator.cluster.resources import Key
+from llmservice_operator.desired import Desired, desired
+from llmservice_operator.observe import observe
+from llmservice_operator.progress import ProgressPoller
+from llmservice_operator.rejection import rejection
+from llmservice_operator.schema import InvalidLLMService, parse
+from llmservice_operator.settings import Settings
+
+Manifest = dict[str, Any]
+logger = structlog.get_logger(__name__)
+
+TROUBLED_SECONDS: Final = 3.0
+"""How soon to look again at children whose trouble no watch reports."""
+_UNDER_THE_PODS: Final = frozenset({"PersistentVolumeClaim", "ConfigMap"})
+_WITH_PODS: Final = frozenset({"Job", "Deployment"})
+
+
+async def reconcile(
+    key: Key, cluster: Cluster, poller: ProgressPoller, settings: Settings, now: datetime
+) -> float | None:
+    """Reconcile one LLMService once; return after how many seconds it must be looked at again though nothing changed.
+
+    The status is written last, and once: it says for the new generation only what was seen after that generation was
+    applied.
+    """
+    owner = cluster.llmservice(key)
+    if owner is None:
+        poller.watch(key, ())
+        return None
+    try:
+        llmservice = parse(owner)
+    except InvalidLLMService as error:
+        await _report(cluster, owner, rejection(owner, str(error), now))
+        return None
+    wanted = desired(llmservice, await cluster.children_of(owner), settings, now)
+    written = await _carry_out(cluster, owner, wanted)
+    children = await _observed(cluster, poller, key, owner, written.refusals, now)
+    await _report(cluster, owner, observe(llmservice, children, settings, now))
+    return _earliest(wanted.wake_after_seconds, written.retry_after_seconds, _look_again(children))
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What writing came to."""
+
+    refusals: tuple[Refusal, ...]
+    retry_after_seconds: float | None
+
+
+async def _carry_out(cluster: Cluster, owner: Manifest, wanted: Desired) -> _Written:
+    """Apply every child in order, then prune. One that is refused holds back only what needs it."""
+    if wanted.replicas_handover is not None:
+        await cluster.hand_over_replicas(wanted.replicas_handover)
+    refused: list[RefusedError] = []
+    for manifest in wanted.manifests:
+        if manifest["kind"] in _WITH_PODS and any(error.refusal.kind in _UNDER_THE_PODS for error in refused):
+            continue
+        try:
+            await cluster.apply(owner, manifest)
+        except RefusedError as error:
+            refused.append(error)
+    if not refused:
+        for manifest in wanted.deletions:
+            await cluster.delete(manifest)
+    return _Written(
+        refusals=tuple(error.refusal for error in refused),
+        retry_after_seconds=_earliest(*(error.retry_after_seconds for error in refused)),
+    )
+
+
+async def _observed(
+    cluster: Cluster, poller: ProgressPoller, key: Key, owner: Manifest, refusals: tuple[Refusal, ...], now: datetime
+) -> Children:
+    """Return the children as they are after writing, with what only events and the pods themselves tell."""
+    children = await cluster.children_of(owner)
+    poller.watch(key, troubles.loading_pods(children))
+    events = await cluster.events_about(troubles.troubled(children, now))
+    return replace(children, events=events, reports=poller.reports(key), refusals=refusals)
+
+
+async def _report(cluster: Cluster, owner: Manifest, status: Manifest) -> None:
+    if await cluster.apply_status(owner, status):
+        for notice in transitions.notices(owner.get("status", {}), status):
+            cluster.record(owner, notice)
+
+
+def _look_again(children: Children) -> float | None:
+    return TROUBLED_SECONDS if troubles.looks_troubled_soon(children) else None
+
+
+def _earliest(*seconds: float | None) -> float | None:
+    return min((value for value in seconds if value is not None), default=None)
