@@ -32,7 +32,7 @@ def amount(quantity: str) -> Decimal:
     Raises:
         ValueError: `quantity` is not written as a number with one of the suffixes m, k, M, G, T, Ki, Mi, Gi, Ti.
     """
-    if re.match(_PATTERN, quantity) is None:
+    if re.fullmatch(_PATTERN, quantity) is None:
         raise ValueError(f"{quantity!r} is not a quantity such as 500m, 2 or 1.5Gi")
     number = quantity.rstrip("mkMGTKi")
     return Decimal(number) * _SUFFIXES[quantity[len(number) :]]
