@@ -62,9 +62,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise CheckpointProblem("ModelInvalid", f"{path.name} has {size} bytes, more than {limit}: not a real one")
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise CheckpointProblem(
-            "ModelInvalid", f"{path.name} is missing: name a folder in Hugging Face layout"
-        ) from None
+        raise CheckpointProblem("ModelInvalid", f"{path.name} is missing: name a folder in the hub's layout") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointProblem("ModelInvalid", f"{path.name} is not JSON: {error}") from None
     if not isinstance(content, dict):
@@ -130,7 +128,7 @@ def effective_quantization(config: Mapping[str, Any], wanted: Wanted) -> Method:
     if own not in ("none", wanted):
         raise CheckpointProblem(
             "QuantizationConflict",
-            f"set quantization to Auto or {own}: the checkpoint is {own}, {wanted} was asked for",
+            f"set quantization to Auto or {own}: the checkpoint is {own}, not {wanted}",
         )
     return wanted
 
@@ -178,7 +176,7 @@ def _header(path: Path) -> dict[str, Tensor]:
 
 
 def _check_embedding(folder: Path, headers: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """The vocabulary of the config must be the embedding's: the mismatch otherwise shows as an index error in flight."""
+    """The config's vocabulary must be the embedding's: a mismatch otherwise shows as an index error in flight."""
     vocabulary = text_config(read_json(folder / "config.json")).get("vocab_size")
     for tensors in headers.values():
         for name, tensor in tensors.items():

@@ -98,7 +98,7 @@ class Generation:
                 return None
             token = sample(logits, request.sampling, sequence.random)
         except NonFiniteLogits:
-            logger.error("logits are not finite", request_id=request.request_id)
+            logger.error("logits are not finite", request_id=request.request_id)  # noqa: TRY400 - a trace says no more
             return self._failed(sequence, "non_finite_logits", "the model computed something that is not a number")
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

@@ -1,7 +1,8 @@
-"""Load a checkpoint with transformers' modules: from a folder, offline, never running a line of what the folder holds."""
+"""Load a checkpoint with transformers' modules: from a folder, offline, never running a line of what it holds."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,6 +163,8 @@ def _reporting(report: Callable[[Progress], None]) -> Any:
         return _Bar(items, len(items), report)
 
     transformers_logging.disable_progress_bar()
+    # One line for each int8 layer and step, about a cast that is how the kernel works.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     previous = transformers_logging.set_tqdm_hook(hook)
     try:
         yield
