@@ -7,7 +7,21 @@ PY := .venv/bin/python
 UV := .venv/bin/uv
 EXTRAS := operator gateway server dev
 SOURCES := operator/llmservice_operator inference_server hack tests
-LIGHT_TYPES := operator/llmservice_operator inference_server hack/cluster hack/demo tests
+CLUSTER := python3 hack/cluster/main.py
+IMAGE_REFS := build/image-refs.json
+MODEL ?= gemma
+export PYTHONPATH := hack:operator:.
+
+# With KUBECONFIG set, demo and e2e use that cluster; else they start ours and enter its network.
+ifdef KUBECONFIG
+ENTER :=
+CLUSTER_UP :=
+FORWARD := --forward
+else
+ENTER := hack/cluster/enter
+CLUSTER_UP := cluster-up
+FORWARD :=
+endif
 
 .PHONY: help
 help: ## list the targets
@@ -17,6 +31,7 @@ help: ## list the targets
 env: .venv/installed ## the Python environment, from the hash-locked requirements
 
 .venv/installed: requirements/uv.txt requirements/dev.txt pyproject.toml
+	python3 -c 'import ensurepip' || apt-get install -y --no-install-recommends --no-remove python3-venv
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@echo "installing the Python packages (some 3 GB the first time, torch brings its GPU libraries)"
@@ -38,7 +53,7 @@ lint: env ## ruff, formatting
 
 .PHONY: types
 types: env ## mypy --strict
-	.venv/bin/mypy $(LIGHT_TYPES)
+	.venv/bin/mypy $(SOURCES)
 
 .PHONY: boundaries
 boundaries: env ## the import contracts
@@ -51,3 +66,61 @@ unit: env ## tests that need nothing
 .PHONY: contract
 contract: env ## tests on loopback: fakes against the real thing
 	$(PY) -m pytest tests/contract
+
+.PHONY: crd
+crd: env ## generate crds/ and the reference pages in docs/
+	$(PY) -m llmservice_operator.crd
+
+.PHONY: binaries
+binaries: ## the Kubernetes programs, built from Go modules into the cache
+	$(CLUSTER) build
+
+.PHONY: cluster-tests
+cluster-tests: env ## tests on a real control plane without nodes
+	$(PY) -m pytest tests/cluster
+
+.PHONY: cluster-up
+cluster-up: ## the local single-node Kubernetes
+	$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: ## take it away, with everything on it; caches stay
+	$(CLUSTER) down
+
+.PHONY: shell
+shell: ## a shell in the cluster's network, with KUBECONFIG set
+	$(CLUSTER) enter
+
+.PHONY: images
+images: env $(CLUSTER_UP) ## build the images and push those that changed (REGISTRY= says where to)
+	$(PY) -m demo.models
+	mkdir -p build
+	$(CLUSTER) images > $(IMAGE_REFS)
+
+.PHONY: e2e
+e2e: images ## tests with real pods
+	LLMSERVICE_IMAGES=$(IMAGE_REFS) $(ENTER) $(PY) -m pytest tests/e2e
+
+.PHONY: demo
+demo: env $(CLUSTER_UP) ## the main job: a model that answers (MODEL=tiny downloads none)
+	$(PY) -m demo.models $(MODEL)
+	mkdir -p build
+	$(CLUSTER) images operator server gateway hub > $(IMAGE_REFS)
+	$(ENTER) $(PY) -m demo run --model $(MODEL) --images $(IMAGE_REFS) $(FORWARD)
+
+.PHONY: demo-clean
+ifdef KUBECONFIG
+demo-clean: env ## take the demo away again
+	$(PY) -m demo clean
+else
+demo-clean: cluster-down ## take the demo away again
+endif
+
+.PHONY: test
+test: ## everything: set-up, checks, unit, contract, cluster and e2e tests, and clean-up
+	$(MAKE) lint types boundaries unit contract cluster-tests
+	status=0; $(MAKE) e2e || status=$$?; $(if $(KUBECONFIG),,$(MAKE) cluster-down || status=$$?;) exit $$status
+
+.PHONY: clean
+clean: ## what this folder holds of builds and environments
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,158 @@
+"""Put the operator and the demo's model hub on a cluster, and take them off again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from demo.kubectl import Kubectl, Manifest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+OPERATOR_NAMESPACE = "llmservice-system"
+HUB_NAMESPACE = "llmservice-hub"
+HUB_ENDPOINT = f"http://hub.{HUB_NAMESPACE}.svc"
+TINY_REPO = "llmservice/tiny-llama"
+# Asks for this token: what the demo's hub guards is a few random numbers.
+GATED_REPO, GATED_TOKEN = "llmservice/gated-tiny-llama", "token-of-the-demo-hub"
+# What a pod must state to be admitted where Pod Security "restricted" is enforced.
+RESTRICTED_LABELS = {
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/warn": "restricted",
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """References of the images to run, as `hack/cluster` printed them."""
+
+    operator: str
+    server: str
+    gateway: str
+    hub: str
+
+    @classmethod
+    def load(cls, path: Path) -> Images:
+        """Read the references that the image build wrote."""
+        known: dict[str, str] = json.loads(path.read_text())
+        return cls(**{name: known[name] for name in ("operator", "server", "gateway", "hub")})
+
+
+def operator_manifests(images: Images, *, extra_profiles: dict[str, Any] | None = None) -> list[Manifest]:
+    """Return what `kubectl apply -k deploy` installs, with these images and the demo's hub allowed."""
+    rendered = subprocess.run(
+        ["kubectl", "kustomize", str(REPOSITORY / "deploy")], capture_output=True, text=True, check=True
+    ).stdout
+    manifests: list[Manifest] = [manifest for manifest in yaml.safe_load_all(rendered) if manifest]
+    for manifest in manifests:
+        if manifest["kind"] == "Deployment":
+            manifest["spec"]["template"]["spec"]["containers"][0]["image"] = images.operator
+        if manifest["kind"] == "ConfigMap":
+            key = next(iter(manifest["data"]))
+            config = yaml.safe_load(manifest["data"][key])
+            config["images"] = {"server": images.server}
+            config["defaultProfile"] = "cpu"
+            config["defaultEndpoint"] = HUB_ENDPOINT
+            config["allowedEndpoints"] = [HUB_ENDPOINT]
+            config["profiles"] |= extra_profiles or {}
+            manifest["data"][key] = yaml.safe_dump(config, sort_keys=False)
+    return manifests
+
+
+def hub_manifests(images: Images) -> list[Manifest]:
+    """Return the model hub: one pod with the models in its image, and its Service."""
+    labels = {"app.kubernetes.io/name": "hub"}
+    metadata = {"name": "hub", "namespace": HUB_NAMESPACE, "labels": labels}
+    container = {
+        "name": "hub",
+        "image": images.hub,
+        "args": [f"--gated={GATED_REPO}={GATED_TOKEN}"],
+        "ports": [{"name": "http", "containerPort": 8080}],
+        "readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "containers": [container],
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "terminationGracePeriodSeconds": 1,
+        },
+    }
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": HUB_NAMESPACE, "labels": RESTRICTED_LABELS},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"selector": labels, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
+        },
+    ]
+
+
+def namespace(name: str) -> Manifest:
+    """Return a namespace that admits only pods of Pod Security "restricted"."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED_LABELS}}
+
+
+def install(
+    kubectl: Kubectl, images: Images, *, extra_profiles: dict[str, Any] | None = None, timeout_seconds: int = 180
+) -> None:
+    """Apply operator and hub and wait until both have rolled out. Safe to repeat."""
+    manifests = operator_manifests(images, extra_profiles=extra_profiles)
+    foundations = [m for m in manifests if m["kind"] in ("Namespace", "CustomResourceDefinition")]
+    kubectl.apply(*foundations)
+    kubectl.run("wait", "--for=condition=Established", "crd/llmservices.llmservice.dev", "--timeout=30s")
+    # The operator reads its configuration once, so a changed one needs a new pod.
+    kubectl.apply(*_restarted_with(manifests))
+    kubectl.apply(*hub_manifests(images))
+    for namespace_name, deployment in ((OPERATOR_NAMESPACE, "llmservice-operator"), (HUB_NAMESPACE, "hub")):
+        kubectl.in_namespace(namespace_name).run(
+            "rollout",
+            "status",
+            f"deployment/{deployment}",
+            f"--timeout={timeout_seconds}s",
+            timeout_seconds=timeout_seconds + 30,
+        )
+
+
+def _restarted_with(manifests: list[Manifest]) -> list[Manifest]:
+    config = json.dumps([m["data"] for m in manifests if m["kind"] == "ConfigMap"], sort_keys=True)
+    for manifest in manifests:
+        if manifest["kind"] == "Deployment":
+            annotations = manifest["spec"]["template"]["metadata"].setdefault("annotations", {})
+            annotations["llmservice.dev/config-hash"] = hashlib.sha256(config.encode()).hexdigest()[:16]
+    return manifests
+
+
+def uninstall(kubectl: Kubectl, *namespaces: str) -> None:
+    """Delete the demo's namespaces, the operator and the resource definition with every LLMService."""
+    kubectl.run(
+        "delete", "namespace", *namespaces, HUB_NAMESPACE, OPERATOR_NAMESPACE, "--ignore-not-found", timeout_seconds=300
+    )
+    kubectl.run("delete", "-k", str(REPOSITORY / "deploy"), "--ignore-not-found", timeout_seconds=300)

@@ -1,0 +1,66 @@
+"""A cluster with the operator and the model hub on it; `make e2e` enters its network and runs these tests.
+
+KUBECONFIG names the cluster, LLMSERVICE_IMAGES the file with the image references, LLMSERVICE_AUDIT_LOG (our own
+cluster only) the API server's audit log.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo import install
+from demo.kubectl import Kubectl, Manifest
+
+# A profile that serves the fake engine: pods that start in a second, for tests that are about Kubernetes.
+FAKE_PROFILE: dict[str, Any] = {
+    "gpu": {"count": 0},
+    "requests": {"cpu": "10m", "memory": "64Mi"},
+    "limits": {"memory": "256Mi"},
+    "cacheSize": "1Gi",
+    "env": {"LLMSERVICE_ENGINE": "fake"},
+    "warmup": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
+}
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def images() -> install.Images:
+    return install.Images.load(Path(os.environ["LLMSERVICE_IMAGES"]))
+
+
+@pytest.fixture(scope="session")
+def installed(images: install.Images) -> Kubectl:
+    """kubectl on a cluster that has operator and hub, in the versions of this checkout."""
+    kubectl = Kubectl()
+    profiles = {
+        "fake": FAKE_PROFILE | {"image": images.gateway},
+        "broken-image": FAKE_PROFILE | {"image": f"{images.gateway.rsplit(':', 1)[0]}:absent"},
+    }
+    install.install(kubectl, images, extra_profiles=profiles)
+    return kubectl
+
+
+@pytest.fixture
+def kubectl(installed: Kubectl, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
+    """kubectl in a namespace of the test's own, which enforces Pod Security "restricted"."""
+    name = f"e2e-{os.getpid()}-{next(_numbers)}"
+    installed.apply(install.namespace(name))
+    yield installed.in_namespace(name)
+    installed.run("delete", "namespace", name, "--wait=true", timeout_seconds=120)
+
+
+def llmservice(name: str, *, repo: str = install.TINY_REPO, profile: str = "default", **spec: Any) -> Manifest:
+    """Return an LLMService of the hub's model `repo`; keywords are further fields of the spec."""
+    source = spec.pop("source", {"huggingFace": {"repo": repo}})
+    return {
+        "apiVersion": "llmservice.dev/v1alpha1",
+        "kind": "LLMService",
+        "metadata": {"name": name},
+        "spec": {"profile": profile, "model": {"source": source}, **spec},
+    }
