@@ -1,0 +1,50 @@
+"""AutoscalingActive: does the autoscaler, if one is asked for, get its metrics and do its work?"""
+
+from llmservice_operator.children import Manifest
+from llmservice_operator.conditions import Reason
+from llmservice_operator.observe.finding import Finding, unknown
+from llmservice_operator.observe.situation import Situation
+from llmservice_operator.observe.trouble import printable
+
+_NO_METRICS_API = ("could not find the requested resource", "no matches for kind")
+"""What client-go says where the aggregated API of a kind of metrics is not served."""
+
+
+def autoscaling_active(situation: Situation) -> Finding:
+    """Return what the condition AutoscalingActive says, mostly in the autoscaler's own words."""
+    scaling = situation.llmservice.spec.scaling
+    if scaling is None:
+        return Finding("True", Reason.DISABLED, "spec.replicas holds: there is no spec.scaling")
+    if situation.llmservice.spec.suspend:
+        return Finding("True", Reason.DISABLED, "Nothing is scaled while spec.suspend is true")
+    conditions = _conditions(situation.children.autoscaler)
+    if "AbleToScale" not in conditions:
+        return unknown("Wait: the autoscaler has not looked yet")
+    if conditions["AbleToScale"]["status"] == "False":
+        return _failed(Reason.SCALER_FAILED, "look at the HorizontalPodAutoscaler", conditions["AbleToScale"])
+    active = conditions.get("ScalingActive")
+    if active is not None and active["status"] == "False" and active.get("reason") != "ScalingDisabled":
+        return _without_metrics(active)
+    limited = conditions.get("ScalingLimited", {})
+    if limited.get("status") == "True" and limited.get("reason") == "TooManyReplicas":
+        return Finding(
+            "True", Reason.LIMIT_REACHED, f"Raise spec.scaling.maxReplicas: {scaling.max_replicas} are running"
+        )
+    bounds = f"between {scaling.min_replicas} and {scaling.max_replicas} replicas"
+    return Finding("True", Reason.ACTIVE, f"The autoscaler holds {bounds}; spec.replicas is ignored")
+
+
+def _conditions(autoscaler: Manifest | None) -> dict[str, Manifest]:
+    status = autoscaler.get("status", {}) if autoscaler else {}
+    return {condition["type"]: condition for condition in status.get("conditions") or ()}
+
+
+def _without_metrics(active: Manifest) -> Finding:
+    said = active.get("message", "")
+    if any(words in said for words in _NO_METRICS_API):
+        return _failed(Reason.METRICS_API_MISSING, "install the metrics server or the adapter of these metrics", active)
+    return _failed(Reason.METRIC_MISSING, "check spec.scaling.metrics and whether the pods export them", active)
+
+
+def _failed(reason: Reason, advice: str, condition: Manifest) -> Finding:
+    return Finding("False", reason, f"{advice}: {printable(condition.get('message', ''))}")

@@ -1,0 +1,24 @@
+"""Degraded: is something running worse than it should?"""
+
+from llmservice_operator.conditions import ConditionType, Reason
+from llmservice_operator.observe.finding import Finding
+from llmservice_operator.observe.situation import Situation
+
+
+def degraded(situation: Situation) -> Finding:
+    """Return what the condition Degraded says. A rollout past its deadline comes first, with its cause in the
+    message.
+    """
+    trouble = situation.trouble(ConditionType.DEGRADED)
+    if situation.rollout.is_held:
+        return Finding("True", Reason.ROLLOUT_HELD, held(situation))
+    if trouble is not None:
+        return Finding("True", trouble.reason, trouble.message)
+    return Finding("False", Reason.AS_EXPECTED, "Nothing runs worse than it should")
+
+
+def held(situation: Situation) -> str:
+    """Return the message about a rollout that has passed its deadline."""
+    cause = next((f": {trouble.message}" for trouble in situation.troubles), "")
+    deadline = situation.llmservice.spec.rollout.progress_deadline_seconds
+    return f"change the spec, or undo the last change: its replicas were not ready within {deadline} s{cause}"

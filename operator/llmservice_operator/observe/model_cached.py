@@ -1,0 +1,51 @@
+"""ModelCached: is the model that the spec asks for on a volume that pods can load it from?"""
+
+from llmservice_operator.conditions import ConditionType, Reason
+from llmservice_operator.desired.cached_model import CachedModel, condition
+from llmservice_operator.desired.model_facts import ModelFacts
+from llmservice_operator.observe.finding import Finding, bad, unknown
+from llmservice_operator.observe.progress import warmup_phase
+from llmservice_operator.observe.situation import Situation
+
+
+def model_cached(situation: Situation) -> Finding:
+    """Return what the condition ModelCached says."""
+    if situation.values is None:
+        return unknown("Not looked at without a profile")
+    trouble = situation.trouble(ConditionType.MODEL_CACHED)
+    if trouble is not None:
+        return bad(trouble)
+    cache = situation.cache
+    if cache is None:
+        return Finding("True", Reason.NOT_REQUIRED, "Source pvc is loaded as it is; nothing is downloaded")
+    if cache.facts is not None:
+        return _there(cache, cache.facts)
+    if situation.problems:
+        return unknown("Not started before the configuration is valid")
+    if situation.llmservice.spec.suspend and cache.job is None:
+        return unknown("Nothing is downloaded while spec.suspend is true")
+    return _on_the_way(situation, cache)
+
+
+def _there(cache: CachedModel, facts: ModelFacts) -> Finding:
+    record = cache.records.get(cache.key)
+    is_fresh = record is not None and record.outcome == "Downloaded"
+    reason = Reason.DOWNLOADED if is_fresh else Reason.ALREADY_PRESENT
+    return Finding("True", reason, f"{facts.ref} at {facts.commit} is on PersistentVolumeClaim {cache.claim}")
+
+
+def _on_the_way(situation: Situation, cache: CachedModel) -> Finding:
+    if cache.job is None and not cache.is_shared and cache.volume is None:
+        return Finding("False", Reason.VOLUME_PENDING, f"Wait: PersistentVolumeClaim {cache.claim} is being made")
+    other = next((trouble for trouble in situation.troubles if trouble.blocks), None)
+    if other is not None:
+        return Finding("False", Reason.WARMUP_FAILED if _has_failed(cache) else Reason.DOWNLOADING, other.message)
+    hub = situation.llmservice.spec.model.source.hugging_face
+    assert hub is not None
+    if warmup_phase(cache, situation.children) == "Quantizing":
+        return Finding("False", Reason.QUANTIZING, f"Wait: {hub.repo} is being quantized")
+    return Finding("False", Reason.DOWNLOADING, f"Wait: {hub.repo} at {hub.revision} is being downloaded")
+
+
+def _has_failed(cache: CachedModel) -> bool:
+    return cache.job is not None and condition(cache.job, "Failed") is not None

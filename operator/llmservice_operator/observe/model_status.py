@@ -1,0 +1,81 @@
+"""The parts of the status that are no conditions: the model, its cache, replicas and revisions."""
+
+from typing import Any
+
+from llmservice_operator import names
+from llmservice_operator.children import Manifest
+from llmservice_operator.desired import model_facts
+from llmservice_operator.observe.progress import warmup_bytes
+from llmservice_operator.observe.situation import Situation
+
+
+def model(situation: Situation) -> Manifest:
+    """Return status.model: the model that pods load, and until one can be loaded only the name of the one asked for."""
+    facts = situation.facts
+    if facts is None:
+        return {"ref": model_facts.ref(situation.llmservice)}
+    return _present(
+        {
+            "ref": facts.ref,
+            "resolvedRevision": facts.commit or None,
+            "digest": facts.digest or None,
+            "quantization": facts.quantization,
+            "sizeBytes": facts.bytes or None,
+        }
+    )
+
+
+def cache(situation: Situation) -> Manifest | None:
+    """Return status.cache, or None where there is none: source pvc."""
+    found = situation.cache
+    if found is None:
+        return None
+    done = warmup_bytes(found, situation.children)
+    return _present(
+        {
+            "claimName": found.claim,
+            "state": "Cached" if found.facts else "Pending" if found.job is None else "Warming",
+            "bytesDone": done.done if done else None,
+            "bytesTotal": done.total if done else None,
+        }
+    )
+
+
+def replicas(situation: Situation) -> Manifest:
+    """Return the counts of replicas; `readySummary` counts pods, and so never runs ahead of Serving."""
+    rollout = situation.rollout
+    return {
+        "replicas": rollout.replicas,
+        "readyReplicas": rollout.ready_replicas,
+        "updatedReplicas": rollout.updated_replicas,
+        "readySummary": f"{situation.ready_pods}/{rollout.wanted_replicas}",
+    }
+
+
+def revisions(situation: Situation) -> Manifest | None:
+    """Return status.rollout: the revision that serves and the one that the Deployment goes to; None without either."""
+    rollout = situation.rollout
+    return _present({"currentRevision": rollout.current_revision, "updatedRevision": rollout.live_revision}) or None
+
+
+def gpus(situation: Situation) -> Manifest | None:
+    """Return status.resources: the GPUs of all replicas asked for together."""
+    if situation.values is None:
+        return None
+    return {"gpus": situation.values.gpus * situation.rollout.wanted_replicas}
+
+
+def selector(situation: Situation) -> str:
+    """Return the pods' selector as text, for the scale subresource."""
+    return ",".join(f"{key}={value}" for key, value in sorted(names.selector(situation.llmservice.name).items()))
+
+
+def url(situation: Situation) -> str:
+    """Return where clients inside the cluster reach the model."""
+    port = situation.llmservice.spec.service.port
+    host = f"http://{names.service(situation.llmservice.name)}.{situation.llmservice.namespace}.svc"
+    return host if port == 80 else f"{host}:{port}"
+
+
+def _present(fields: dict[str, Any]) -> Manifest:
+    return {name: value for name, value in fields.items() if value is not None}

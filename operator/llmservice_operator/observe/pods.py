@@ -1,0 +1,148 @@
+"""What is wrong with a pod, from its status, its containers' last words and, for volumes, its events."""
+
+import re
+
+from llmservice_operator import names
+from llmservice_operator.children import Children, Manifest
+from llmservice_operator.conditions import Reason
+from llmservice_operator.desired import verdict
+from llmservice_operator.desired.verdict import Failure, container_status
+from llmservice_operator.observe import scheduler
+from llmservice_operator.observe.refused_pods import latest_about
+from llmservice_operator.observe.trouble import Trouble, of_failure, printable
+
+FEW_RESTARTS = 2
+"""From this many on a container that runs again is still taken for one that crashes: a status must not swing with
+it.
+"""
+_PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: ErrImagePull: )?')
+_SECRET_MISSING = re.compile(r'secret "([^"]+)" not found')
+_KEY_MISSING = re.compile(r"couldn't find key (\S+) in Secret \S*?([^/\s]+)$")
+_MOUNTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
+
+
+def server_pods(children: Children) -> list[Manifest]:
+    """Return the pods of the Deployment that are meant to stay, those of every revision."""
+    return [pod for pod in children.pods if _component(pod) == names.SERVER and not is_over(pod)]
+
+
+def is_over(pod: Manifest) -> bool:
+    """Whether a pod is on its way out or has ended."""
+    return "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Whether a pod's endpoint gets requests."""
+    return _condition(pod, "Ready").get("status") == "True"
+
+
+def is_scheduled(pod: Manifest) -> bool:
+    """Whether a pod has a node."""
+    return "nodeName" in pod.get("spec", {})
+
+
+def revision(pod: Manifest) -> str | None:
+    """Return the revision that a pod was made from."""
+    label: str | None = pod["metadata"].get("labels", {}).get(names.REVISION_LABEL)
+    return label
+
+
+def trouble(pod: Manifest, container: str, events: tuple[Manifest, ...]) -> Trouble | None:
+    """Return what keeps a pod from being ready, or None while it is ready or only on its way.
+
+    A container that failed and was started again stays in trouble until it is ready: that it loads once more is no
+    news.
+    """
+    if is_ready(pod):
+        return None
+    status = container_status(pod, container)
+    return (
+        scheduler.of_pod(pod)
+        or _waiting(status)
+        or _ended(pod, container, status)
+        or _mounts(pod, status, events)
+        or _lost(pod, status)
+    )
+
+
+def _component(pod: Manifest) -> str | None:
+    label: str | None = pod["metadata"].get("labels", {}).get(names.COMPONENT_LABEL)
+    return label
+
+
+def _condition(pod: Manifest, kind: str) -> Manifest:
+    conditions: list[Manifest] = pod.get("status", {}).get("conditions") or []
+    return next((condition for condition in conditions if condition["type"] == kind), {})
+
+
+def _waiting(status: Manifest) -> Trouble | None:
+    waiting = status.get("state", {}).get("waiting", {})
+    reason, said = waiting.get("reason"), printable(waiting.get("message", ""))
+    if reason in _PULL:
+        words = _BACK_OFF.sub("", said)
+        advice = f"check that image {status.get('image')} exists and may be pulled"
+        return Trouble(Reason.IMAGE_PULL_FAILED, f"{advice}: {words}" if words else advice)
+    if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
+        return _secret(said) or Trouble(Reason.REPLICAS_UNAVAILABLE, f"the container cannot be created: {said}")
+    return None
+
+
+def _secret(said: str) -> Trouble | None:
+    """Return the trouble that the kubelet's words name, if they are about a Secret."""
+    missing_key = _KEY_MISSING.search(said)
+    if missing_key:
+        key, secret = missing_key.groups()
+        return Trouble(
+            Reason.SECRET_KEY_INVALID, f"add the key {key} to Secret {secret}, or name another key in the spec"
+        )
+    missing = _SECRET_MISSING.search(said)
+    if missing:
+        return Trouble(
+            Reason.SECRET_NOT_FOUND, f"create Secret {missing.group(1)} in this namespace: the spec names it"
+        )
+    return None
+
+
+def _ended(pod: Manifest, container: str, status: Manifest) -> Trouble | None:
+    """Return why the container ended: its own words, else how the kernel or the kubelet saw it."""
+    ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
+    if not ended:
+        return None
+    is_backing_off = status.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff"
+    is_new = not is_backing_off and status.get("restartCount", 0) < FEW_RESTARTS
+    said = verdict.of_pod(pod, container)
+    if isinstance(said, Failure):
+        return of_failure(said.reason, said.message, otherwise=Reason.CRASH_LOOP, is_new=is_new)
+    if ended.get("reason") == "OOMKilled":
+        advice = f"raise spec.resources.limits.memory: container {container} needed more than it may use"
+        return Trouble(Reason.OUT_OF_MEMORY, advice, is_new)
+    if ended.get("exitCode", 0) == 0:
+        return None
+    advice = f"look at the log of container {container}: it ended with exit code {ended['exitCode']}"
+    return Trouble(Reason.CRASH_LOOP, advice, is_new)
+
+
+def _mounts(pod: Manifest, status: Manifest, events: tuple[Manifest, ...]) -> Trouble | None:
+    """Return why the pod's volumes are not mounted: only events tell."""
+    if status.get("state", {}).get("running"):
+        return None
+    for event in latest_about(pod, events):
+        if event.get("reason") in _MOUNTS:
+            said = printable(event.get("message") or event.get("note", ""))
+            advice = "look at the volume and who else uses it"
+            return _secret(said) or Trouble(Reason.VOLUME_UNUSABLE, f"{advice}: {said}")
+    return None
+
+
+def _lost(pod: Manifest, status: Manifest) -> Trouble | None:
+    """Return the trouble of a pod that was ready and is not any more, with a container that never restarted.
+
+    While a server loads for the first time, its pod is not ready since before the container started.
+    """
+    started = status.get("state", {}).get("running", {}).get("startedAt")
+    ready = _condition(pod, "Ready")
+    if not started or ready.get("status") != "False" or ready.get("lastTransitionTime", "") <= started:
+        return None
+    advice = f"look at pod {pod['metadata']['name']} and its node: it was ready and is not any more"
+    return Trouble(Reason.REPLICAS_UNAVAILABLE, advice)

@@ -1,0 +1,78 @@
+"""How far a download or a rollout is: for people, in numbers that are kept out of every message."""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+
+from llmservice_operator.children import Children
+from llmservice_operator.desired.cached_model import CachedModel, pods_of
+from llmservice_operator.observe.pods import is_over
+from llmservice_operator.observe.situation import Situation
+
+
+class _Progress(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    done: NonNegativeInt
+    total: NonNegativeInt
+    unit: str
+
+
+class _Report(BaseModel):
+    """The part of /internal/v1/state that is shown."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    phase: str
+    progress: _Progress | None = None
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """How much of a download is done."""
+
+    done: int
+    total: int
+
+    @property
+    def percent(self) -> int:
+        """Whole percent, rounded down: 100 means all."""
+        return min(100, 100 * self.done // self.total)
+
+
+def warmup_phase(cache: CachedModel, children: Children) -> str | None:
+    """Return the phase that the running warm-up reported last."""
+    report = _report(cache, children)
+    return report.phase if report else None
+
+
+def warmup_bytes(cache: CachedModel, children: Children) -> Bytes | None:
+    """Return how far the running warm-up is, if it has said so."""
+    report = _report(cache, children)
+    if report is None or report.progress is None or report.progress.unit != "bytes" or report.progress.total == 0:
+        return None
+    return Bytes(report.progress.done, report.progress.total)
+
+
+def progress(situation: Situation) -> str | None:
+    """Return the text of the column Progress, or None when nothing is under way."""
+    if situation.cache is not None and not situation.is_cached:
+        done = warmup_bytes(situation.cache, situation.children)
+        return f"cache {done.percent}%" if done else None
+    rollout = situation.rollout
+    if rollout.is_observed and not rollout.is_rolled_out and not situation.is_suspended:
+        return f"rollout {rollout.updated_replicas}/{rollout.wanted_replicas}"
+    return None
+
+
+def _report(cache: CachedModel, children: Children) -> _Report | None:
+    """Return what the running pod of the Job reported; it comes from a pod, so it may be anything."""
+    if cache.job is None or cache.facts is not None:
+        return None
+    for pod in reversed(pods_of(cache.job, children.pods)):
+        name = pod["metadata"]["name"]
+        if is_over(pod) or name not in children.reports:
+            continue
+        try:
+            return _Report.model_validate(children.reports[name])
+        except ValidationError:
+            return None
+    return None

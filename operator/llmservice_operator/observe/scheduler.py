@@ -1,0 +1,59 @@
+"""The scheduler's words about a pod that fits nowhere, mapped to a reason. The words themselves stay in the message."""
+
+import re
+
+from llmservice_operator.children import Manifest
+from llmservice_operator.conditions import Reason
+from llmservice_operator.observe.trouble import Trouble, printable
+
+_CAUSES = (
+    (
+        re.compile(r'persistentvolumeclaim "[^"]*" (not found|is being deleted)'),
+        Reason.VOLUME_UNUSABLE,
+        "create the claim, or name another in the spec",
+    ),
+    (
+        re.compile(r"unbound immediate PersistentVolumeClaims"),
+        Reason.VOLUME_PENDING,
+        "wait for the volume, or look at the events of its PersistentVolumeClaim",
+    ),
+    (
+        re.compile(r"Insufficient [a-z0-9.-]+/"),
+        Reason.INSUFFICIENT_GPU,
+        "free a GPU, add a node that has one, or change spec.resources.gpu",
+    ),
+    (
+        re.compile(r"Insufficient (cpu|memory|ephemeral-storage)|Too many pods"),
+        Reason.INSUFFICIENT_RESOURCES,
+        "ask for less in spec.resources, or add a node",
+    ),
+    (
+        re.compile(r"didn't match Pod's node affinity"),
+        Reason.NO_MATCHING_NODE,
+        "change spec.scheduling.nodeSelector, or label a node",
+    ),
+    (
+        re.compile(r"untolerated taint"),
+        Reason.TAINT_NOT_TOLERATED,
+        "add to spec.scheduling.tolerations, or remove the taint",
+    ),
+)
+"""First the cause that is rarest to pass by itself; a cluster with several kinds of nodes names several."""
+
+
+def of_pod(pod: Manifest) -> Trouble | None:
+    """Return why a pod has no node, or None when it has one or the scheduler has not spoken."""
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return of_words(condition.get("message", ""))
+    return None
+
+
+def of_words(words: str) -> Trouble:
+    """Return the trouble that the scheduler names."""
+    # What preemption would bring is said after a second count of the nodes; the first sentence has the cause.
+    said = printable(words).split(" preemption: ")[0]
+    for pattern, reason, advice in _CAUSES:
+        if pattern.search(said):
+            return Trouble(reason, f"{advice}: {said}")
+    return Trouble(Reason.UNSCHEDULABLE, f"look at the nodes: {said or 'the scheduler gives no reason'}")

@@ -1,0 +1,107 @@
+"""One LLMService as it is: the facts that all conditions are decided from, gathered once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from llmservice_operator import names
+from llmservice_operator.children import Children, Manifest
+from llmservice_operator.conditions import ConditionType, Reason
+from llmservice_operator.desired.cached_model import CachedModel, cached_model, served_model
+from llmservice_operator.desired.configuration import Problem, problems
+from llmservice_operator.desired.deployment import pod_template
+from llmservice_operator.desired.effective import Effective, effective
+from llmservice_operator.desired.model_facts import ModelFacts
+from llmservice_operator.observe import jobs, pods, refused_pods, volumes
+from llmservice_operator.observe.rollout import Rollout
+from llmservice_operator.observe.trouble import Trouble, printable
+from llmservice_operator.schema import LLMService
+from llmservice_operator.settings import Settings
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The spec, what is there, and what is wrong."""
+
+    llmservice: LLMService
+    children: Children
+    problems: tuple[Problem, ...]
+    values: Effective | None
+    """None while the profile is not there."""
+    cache: CachedModel | None
+    """None without a profile, and for source pvc."""
+    facts: ModelFacts | None
+    """The model that pods load now."""
+    rollout: Rollout
+    troubles: tuple[Trouble, ...]
+    """The one that holds back the most first."""
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether no replica is asked for."""
+        return self.llmservice.spec.suspend or (
+            self.llmservice.spec.scaling is None and self.llmservice.spec.replicas == 0
+        )
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the model that the spec asks for can be loaded."""
+        return self.values is not None and (self.cache is None or self.cache.facts is not None)
+
+    @cached_property
+    def ready_pods(self) -> int:
+        """Pods, of whatever revision, that get requests."""
+        return sum(pods.is_ready(pod) for pod in pods.server_pods(self.children))
+
+    def trouble(self, home: ConditionType) -> Trouble | None:
+        """Return the first trouble that the condition `home` has to tell."""
+        return next((trouble for trouble in self.troubles if trouble.home is home), None)
+
+
+def situation(llmservice: LLMService, children: Children, settings: Settings) -> Situation:
+    """Return the facts about `llmservice`."""
+    profile = settings.profile(llmservice.spec.profile)
+    values = None if profile is None else effective(llmservice, profile, settings)
+    cache = None if values is None else cached_model(llmservice, values, children)
+    facts = None if values is None else served_model(llmservice, cache, children)
+    wanted = None
+    if values is not None and facts is not None:
+        template = pod_template(llmservice, values, facts, children)
+        wanted = template["metadata"]["labels"][names.REVISION_LABEL]
+    rollout = Rollout.of(llmservice, children, wanted)
+    return Situation(
+        llmservice=llmservice,
+        children=children,
+        problems=problems(llmservice, settings),
+        values=values,
+        cache=cache,
+        facts=facts,
+        rollout=rollout,
+        troubles=tuple(_troubles(children, cache, rollout)),
+    )
+
+
+def _troubles(children: Children, cache: CachedModel | None, rollout: Rollout) -> list[Trouble]:
+    """Return what is wrong, in the order in which it has to be cured."""
+    found: list[Trouble | None] = [
+        *(_refused(refusal.reason, refusal.message) for refusal in children.refusals),
+        volumes.trouble(cache, children.events) if cache is not None else None,
+        jobs.trouble(cache, children) if cache is not None else None,
+        refused_pods.of_deployment(children.deployment),
+        *(pods.trouble(pod, names.SERVER_CONTAINER, children.events) for pod in _telling(children, rollout)),
+    ]
+    return [trouble for trouble in found if trouble is not None]
+
+
+def _telling(children: Children, rollout: Rollout) -> list[Manifest]:
+    """Return the pods of the revision asked for, or of all while it has none: old ones are on their way out."""
+    mine = sorted(pods.server_pods(children), key=lambda pod: str(pod["metadata"]["name"]))
+    return [pod for pod in mine if pods.revision(pod) == rollout.wanted_revision] or mine
+
+
+def _refused(reason: str, message: str) -> Trouble:
+    said = printable(message)
+    if reason == Reason.QUOTA_EXCEEDED:
+        return Trouble(Reason.QUOTA_EXCEEDED, f"free or raise the namespace's quota: {said}")
+    if reason == Reason.CHILD_NAME_CONFLICT:
+        return Trouble(Reason.CHILD_NAME_CONFLICT, said)
+    return Trouble(Reason.REJECTED_BY_SERVER, f"correct the spec: {said}")

@@ -1,0 +1,46 @@
+"""What is wrong with the PVC of the cache."""
+
+import re
+
+from llmservice_operator.children import Manifest
+from llmservice_operator.conditions import Reason
+from llmservice_operator.desired.cached_model import CachedModel, is_being_deleted
+from llmservice_operator.observe.refused_pods import latest_about
+from llmservice_operator.observe.trouble import Trouble, printable
+
+_CLASS_MISSING = re.compile(r'storageclass\S* "([^"]+)" not found')
+
+
+def trouble(cache: CachedModel, events: tuple[Manifest, ...]) -> Trouble | None:
+    """Return what keeps the cache's own volume from being used, or None when it is bound or somebody else's."""
+    if cache.volume is None:
+        return None
+    if is_being_deleted(cache.volume):
+        return Trouble(
+            Reason.VOLUME_UNUSABLE,
+            f"set spec.suspend to true and back to get a new volume: PersistentVolumeClaim {cache.claim} was deleted "
+            "and stays only while pods use it",
+        )
+    phase = cache.volume.get("status", {}).get("phase")
+    if phase == "Lost":
+        return Trouble(
+            Reason.VOLUME_UNUSABLE,
+            f"delete PersistentVolumeClaim {cache.claim}: its PersistentVolume is gone; a new one is filled again",
+        )
+    return None if phase == "Bound" else _provisioning(cache.volume, events)
+
+
+def _provisioning(volume: Manifest, events: tuple[Manifest, ...]) -> Trouble | None:
+    """Return why a volume is not there, from the provisioner's events; None as long as nothing failed."""
+    for event in latest_about(volume, events):
+        if event.get("reason") != "ProvisioningFailed":
+            continue
+        said = printable(event.get("message") or event.get("note", ""))
+        missing = _CLASS_MISSING.search(said)
+        if missing:
+            return Trouble(
+                Reason.STORAGE_CLASS_NOT_FOUND,
+                f"change spec.cache.storageClassName, or create StorageClass {missing.group(1)}",
+            )
+        return Trouble(Reason.VOLUME_UNUSABLE, f"look at the StorageClass and its provisioner: {said}")
+    return None
