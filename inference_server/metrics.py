@@ -11,6 +11,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 
@@ -26,6 +27,8 @@ class Metrics:
     """The recorder; each process has one, with a registry of its own."""
 
     def __init__(self) -> None:
+        # A second sample for each counter, which nobody reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._requests = Counter(

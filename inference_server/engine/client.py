@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 
@@ -48,7 +48,14 @@ class EngineFailed(Exception):  # noqa: N818 - the name of the condition's reaso
 
 
 class GenerationAborted(Exception):  # noqa: N818 - it is no error of the code that sees it
-    """The sequence will get no more tokens, because the engine has failed or this server is stopping."""
+    """The sequence will get no more tokens; `code` and text are for the client.
+
+    `worker_lost`: the engine has failed. `stream_interrupted`: this server stops and the time to drain is over.
+    """
+
+    def __init__(self, code: Literal["worker_lost", "stream_interrupted"], message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Child(Protocol):
@@ -83,34 +90,36 @@ class Generation:
         self.has_started = False
         self._queued: list[SequenceOutput] = []
         self._changed = asyncio.Event()
-        self._aborted: str | None = None
+        self._aborted: GenerationAborted | None = None
 
     def put(self, output: SequenceOutput) -> None:
         """Queue an output for the consumer."""
         self._queued.append(output)
         self._changed.set()
 
-    def abort(self, why: str) -> None:
+    def abort(self, why: GenerationAborted) -> None:
         """Let the consumer fail once it has taken what is queued."""
         self._aborted = why
         self._changed.set()
 
-    async def outputs(self) -> AsyncIterator[list[SequenceOutput]]:
-        """Yield everything queued since the last time, until the sequence is finished.
+    async def outputs(self, idle_seconds: float) -> AsyncIterator[list[SequenceOutput]]:
+        """Yield everything queued since the last time, until the sequence is finished; [] after `idle_seconds`.
 
         Raises:
             GenerationAborted: no more tokens will come.
         """
         while True:
-            await self._changed.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(idle_seconds):
+                    await self._changed.wait()
             self._changed.clear()
             queued, self._queued = self._queued, []
-            if queued:
+            if queued or self._aborted is None:
                 yield queued
-                if queued[-1].finish_reason is not None:
-                    return
+            if queued and queued[-1].finish_reason is not None:
+                return
             if self._aborted is not None:
-                raise GenerationAborted(self._aborted)
+                raise self._aborted
 
 
 class EngineClient:
@@ -144,7 +153,7 @@ class EngineClient:
         except* EngineFailed as failures:
             raise failures.exceptions[0] from None
         finally:
-            self.abort_all("the engine failed")
+            self.abort_all(GenerationAborted("worker_lost", "The model server failed while generating. Try again."))
             await self.close()
 
     async def close(self) -> None:
@@ -168,7 +177,7 @@ class EngineClient:
             self._finished.add(1, time.monotonic())
             self._send(protocol.Cancel(generation.request_id))
 
-    def abort_all(self, why: str) -> None:
+    def abort_all(self, why: GenerationAborted) -> None:
         """End every generation in flight with GenerationAborted."""
         for generation in self._in_flight.values():
             generation.abort(why)

@@ -1,0 +1,90 @@
+"""`python -m inference_server`: `serve` (the default) serves a model, `warmup` fills the cache volume with one.
+
+Everything heavy is imported after the ports are bound and the engine process is on its way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from inference_server import logging, termination
+from inference_server.settings import ConfigurationError, Settings, read_settings
+
+BAD_CONFIGURATION = 78
+
+
+def main() -> int:
+    """Run the command and return the exit code; a bad configuration is one line on stderr and 78."""
+    parser = argparse.ArgumentParser(
+        prog="python -m inference_server",
+        description="Serves one language model over HTTP, or fills a cache volume with it. "
+        "All settings are environment variables; see docs/ for the list.",
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("serve", "warmup"),
+        default="serve",
+        help="serve: answer on the public and the management port (default); "
+        "warmup: download, verify and quantize the model into the cache volume, then exit",
+    )
+    command = parser.parse_args().command
+    try:
+        settings = read_settings()
+        logging.configure(settings.log_format, settings.log_level)
+        return _serve(settings) if command == "serve" else _warmup(settings)
+    except ConfigurationError as error:
+        return _refuse("EngineFailed", str(error))
+
+
+def _serve(settings: Settings) -> int:
+    from inference_server.engine.client import start_process
+    from inference_server.management import bind
+
+    _check_writable(Path("/tmp"))  # noqa: S108 - the mount that the check is about
+    settings.engine_config()
+    try:
+        public = bind(settings.host, settings.port)
+        management = bind(settings.host, settings.management_port)
+    except OSError as error:
+        raise ConfigurationError(f"LLMSERVICE_PORT, LLMSERVICE_MANAGEMENT_PORT: {error}") from error
+    engine = start_process()
+    try:
+        from inference_server import serve
+        from inference_server.web.auth import AuthSecretInvalid
+
+        return serve.run(settings, public, management, engine)
+    except AuthSecretInvalid as error:
+        return _refuse("AuthSecretInvalid", str(error))
+    finally:
+        engine[0].kill()
+        engine[0].wait()
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse to start where the libraries of the engine could not write their temporary files."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise ConfigurationError(f"{folder}: mount a writable folder (emptyDir) there: {error.strerror}") from error
+
+
+def _warmup(settings: Settings) -> int:
+    from inference_server.cache.warmup import run
+
+    return run(settings)
+
+
+def _refuse(reason: str, message: str) -> int:
+    line = " ".join(message.split())
+    termination.write_failure(reason, line)
+    sys.stderr.write(f"{line}\n")
+    return BAD_CONFIGURATION
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The public API: routes, formats, authentication and limits. Torch-free."""

@@ -1,0 +1,92 @@
+"""The outermost ASGI layer: request id, one log event and the metrics of each request.
+
+Pure ASGI, like every layer here: Starlette's BaseHTTPMiddleware would hide from the routes that a client has left.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import Any
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from inference_server.metrics import Metrics
+from inference_server.state import ServerState
+from inference_server.web.record import RequestRecord
+
+ROUTES = frozenset(("/health", "/generate", "/v1/models", "/v1/completions", "/v1/chat/completions"))
+CLIENT_CLOSED = 499
+"""nginx's number for a client that left; it is in the log and the metrics, nobody is left to receive it."""
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+logger = structlog.get_logger(__name__)
+
+
+class Access:
+    """ASGI middleware around everything else."""
+
+    def __init__(self, app: ASGIApp, state: ServerState, metrics: Metrics) -> None:
+        self._app = app
+        self._state = state
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        began = time.monotonic()
+        record = RequestRecord(_request_id(scope))
+        scope.setdefault("state", {})["record"] = record
+        status = CLIENT_CLOSED
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                headers["x-request-id"] = record.request_id
+                if self._state.phase == "Draining":
+                    # The client's next request should go to a server that stays.
+                    headers["connection"] = "close"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_marked)
+        except Exception:
+            # The client has its 500 from the application, or its stream was cut; the id leads from there to here.
+            logger.exception("request failed", request_id=record.request_id)
+            record.error_code = "internal_error"
+        finally:
+            self._report(scope, record, status, time.monotonic() - began)
+
+    def _report(self, scope: Scope, record: RequestRecord, status: int, seconds: float) -> None:
+        route = scope["path"] if scope["path"] in ROUTES else "other"
+        self._metrics.request_answered(route, status, record.finish_reason or "", seconds)
+        facts: dict[str, Any] = {
+            "request_id": record.request_id,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "seconds": round(seconds, 4),
+            "tenant": scope["state"].get("tenant"),
+            "stream": record.stream or None,
+            "prompt_tokens": record.prompt_tokens,
+            "completion_tokens": record.completion_tokens,
+            "first_token_seconds": record.first_token_seconds and round(record.first_token_seconds, 4),
+            "finish_reason": record.finish_reason,
+            "error": record.error_code,
+        }
+        level = logger.debug if route == "/health" else logger.info
+        level("request", **{name: value for name, value in facts.items() if value is not None})
+
+
+def _request_id(scope: Scope) -> str:
+    """Return the caller's id where it is harmless in a log line, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode("ascii"))
+    return secrets.token_hex(12)

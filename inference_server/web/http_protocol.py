@@ -1,0 +1,142 @@
+"""uvicorn's HTTP protocol with bounds on a request's head.
+
+The default stack takes 64 MiB of headers and waits for ever for the rest of half a request. The body's bounds are in
+`web.body`, where the application reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from inference_server.web import errors
+
+HEAD_LIMIT_BYTES = 32 * 1024
+HEAD_DEADLINE_SECONDS = 10.0
+LINGER_SECONDS = 2.0
+"""How long a refused client may go on sending: closing at once would reset the connection and lose the answer."""
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """Answers 431 to a head over the limit and 408 to one that does not come, and closes without losing the answer."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock: a connection that says nothing is closed too."""
+        self._head_bytes = 0
+        self._head_tail = b""
+        self._head_is_open = True
+        self._body_is_open = False
+        self._is_lingering = False
+        self._deadline: asyncio.TimerHandle | None = None
+        super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]
+        self._start_the_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_the_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on at most as much of a head as it may have."""
+        if self._is_lingering:
+            return
+        while data and self._head_is_open:
+            allowed = HEAD_LIMIT_BYTES - self._head_bytes
+            if allowed <= 0:
+                self._refuse_head()
+                return
+            piece, data = data[:allowed], data[allowed:]
+            self._head_bytes += len(piece)
+            self._head_tail = (self._head_tail + piece)[-HEAD_LIMIT_BYTES:]
+            super().data_received(piece)
+            if self.transport.is_closing() or self._is_lingering:
+                return
+        if data:
+            super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        if not self._head_is_open:
+            self._head_is_open, self._head_bytes, self._head_tail = True, 0, b""
+            self._start_the_clock()
+
+    def on_headers_complete(self) -> None:
+        """The head is complete and within bounds."""
+        self._head_is_open, self._body_is_open, self._head_tail = False, True, b""
+        self._stop_the_clock()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._body_is_open = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are no HTTP request."""
+        self._answer(errors.invalid_request("The bytes received are not a valid HTTP request.", code="invalid_http"))
+
+    @property
+    def is_mid_request(self) -> bool:
+        """Whether the client is still sending a request."""
+        return self._body_is_open or (self._head_is_open and self._head_bytes > 0)
+
+    def linger(self, transport: asyncio.Transport) -> None:
+        """Say that nothing more will come, and drop what still arrives until the client closes or time is up."""
+        if not self._is_lingering:
+            self._is_lingering = True
+            self._stop_the_clock()
+            transport.resume_reading()
+            transport.write_eof()
+            self._deadline = self.loop.call_later(LINGER_SECONDS, transport.abort)
+
+    def _refuse_head(self) -> None:
+        # A head that is too large because of its key holds no key of ours, whatever the rest would have been.
+        if b"authorization" in self._head_tail.rpartition(b"\r\n")[2][:64].lower():
+            self._answer(errors.unauthenticated())
+            return
+        message = f"The request's head is larger than {HEAD_LIMIT_BYTES} bytes."
+        self._answer(errors.invalid_request(message, code="headers_too_large", status=431))
+
+    def _answer(self, error: errors.APIError) -> None:
+        body = orjson.dumps(error.body())
+        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[error.status] + head + body)
+        self.transport.close()
+
+    def _start_the_clock(self) -> None:
+        self._stop_the_clock()
+        self._deadline = self.loop.call_later(HEAD_DEADLINE_SECONDS, self._head_is_late)
+
+    def _stop_the_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _head_is_late(self) -> None:
+        if self._head_bytes:
+            message = f"The request's head did not arrive within {HEAD_DEADLINE_SECONDS:g} s."
+            self._answer(errors.APIError(408, "timeout_error", "request_timeout", message))
+        else:
+            self.transport.close()
+
+
+class _LingeringTransport:
+    """The connection's transport, whose `close` lets a client that is still sending read its answer first."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: BoundedHttpProtocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+
+    def close(self) -> None:
+        """Close now, or after the client has stopped sending."""
+        if self._protocol.is_mid_request and not self._transport.is_closing():
+            self._protocol.linger(self._transport)
+        else:
+            self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

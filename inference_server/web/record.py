@@ -1,0 +1,28 @@
+"""What is known about one request when it has been answered: the source of its log event and its metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+
+@dataclass
+class RequestRecord:
+    """Filled in on the way; None is what this request never came to. Holds no text of prompt or answer."""
+
+    request_id: str
+    tenant: str | None = None
+    stream: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    first_token_seconds: float | None = None
+    finish_reason: str | None = None
+    error_code: str | None = None
+
+
+def record_of(scope: Scope) -> RequestRecord:
+    """Return the record that `web.access` has put into the scope."""
+    record = scope["state"]["record"]
+    assert isinstance(record, RequestRecord)
+    return record
