@@ -19,8 +19,6 @@ SHORT_NAMES: Final = ("llm", "llms")
 CATEGORIES: Final = ("ai",)
 CRD_NAME: Final = f"{PLURAL}.{GROUP}"
 
-SYSTEM_NAMESPACE: Final = "llmservice-system"
-
 # Three managers, so that the API server keeps apart what we own: the bodies of the children, the status, and the
 # replicas of a Deployment while an autoscaler takes them over or gives them back.
 FIELD_MANAGER: Final = "llmservice-operator"
@@ -56,8 +54,6 @@ MANAGEMENT_PORT_NAME: Final = "management"
 SERVER_CONTAINER: Final = "server"
 WARMUP_CONTAINER: Final = "warmup"
 
-OPERATOR_CONFIG_MAP: Final = "llmservice-operator-config"
-OPERATOR_CONFIG_KEY: Final = "config.yaml"
 OPERATOR_PORT: Final = 8080
 """Where the operator itself answers /healthz, /readyz and /metrics."""
 

@@ -1,0 +1,92 @@
+"""deploy/: rights without surplus, a restricted pod, profiles that the operator can read, two variants in step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llmservice_operator import names, settings
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+
+
+def documents(path: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((DEPLOY / path).read_text()))
+
+
+def test_the_operator_has_exactly_these_rights() -> None:
+    role, _ = documents("cluster-role.yaml")
+    granted = {
+        (group, resource): sorted(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    child = ["create", "delete", "get", "list", "patch", "watch"]
+    assert granted == {
+        ("llmservice.dev", "llmservices"): ["get", "list", "watch"],
+        ("llmservice.dev", "llmservices/status"): ["patch"],
+        ("llmservice.dev", "llmservices/finalizers"): ["update"],
+        ("apps", "deployments"): child,
+        ("", "services"): child,
+        ("", "configmaps"): child,
+        ("", "persistentvolumeclaims"): child,
+        ("batch", "jobs"): child,
+        ("autoscaling", "horizontalpodautoscalers"): child,
+        ("", "pods"): ["get", "list", "watch"],
+        ("", "events"): ["list"],
+        ("events.k8s.io", "events"): ["create", "patch"],
+    }
+
+
+def test_both_variants_grant_the_same_rights() -> None:
+    cluster_role, _ = documents("cluster-role.yaml")
+    role, binding = documents("namespaced/role.yaml")
+    assert role["rules"] == cluster_role["rules"]
+    assert (role["kind"], binding["kind"], binding["roleRef"]["kind"]) == ("Role", "RoleBinding", "Role")
+
+
+def test_both_variants_have_the_same_configuration_but_for_the_namespace() -> None:
+    (whole,) = documents("config.yaml")
+    (namespaced,) = documents("namespaced/config.yaml")
+    (kustomization,) = documents("namespaced/kustomization.yaml")
+    assert namespaced.pop("watchNamespaces") == [kustomization["namespace"]]
+    assert namespaced == whole
+
+
+@pytest.mark.parametrize("path", ["config.yaml", "namespaced/config.yaml"])
+def test_the_operator_reads_the_shipped_configuration(path: str) -> None:
+    shipped = settings.load(DEPLOY / path)
+    assert set(shipped.profiles) == {"nvidia", "cpu"}
+    nvidia, cpu = shipped.profiles["nvidia"], shipped.profiles["cpu"]
+    assert shipped.profile("default") == nvidia
+    assert (nvidia.gpu.count, nvidia.gpu.resource_name, cpu.gpu.count) == (1, "nvidia.com/gpu", 0)
+    assert shipped.allowed_endpoints == ["https://huggingface.co"]
+
+
+def test_the_operator_runs_restricted_and_bounded() -> None:
+    (deployment,) = documents("operator/deployment.yaml")
+    spec = deployment["spec"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["limits"] == {"memory": "256Mi"}
+    assert container["ports"] == [{"name": "http", "containerPort": names.OPERATOR_PORT}]
+
+
+def test_the_namespace_admits_only_restricted_pods() -> None:
+    (namespace,) = documents("namespace.yaml")
+    labels = namespace["metadata"]["labels"]
+    assert {label: labels[f"pod-security.kubernetes.io/{label}"] for label in ("enforce", "warn", "audit")} == {
+        "enforce": "restricted",
+        "warn": "restricted",
+        "audit": "restricted",
+    }
