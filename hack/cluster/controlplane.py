@@ -201,6 +201,12 @@ class ControlPlane:
         """Return the running process of `component`, if there is one."""
         return processes.recorded(self._pid_file(component))
 
+    def wait_for_end(self, component: str) -> None:
+        """Return when `component` no longer runs."""
+        while self.process(component) is not None:
+            time.sleep(0.5)
+            processes.reap()
+
     def wait_ready(self, timeout_seconds: float = READY_SECONDS) -> None:
         """Return when the API server is ready and the controller manager has made the first service account.
 

@@ -9,7 +9,6 @@ TOOLS = Path(__file__).resolve().parent / "tools"
 # One node per machine, so its state has one fixed place; the same name marks its namespace and cgroups.
 NODE_NAME = "llmservice"
 STATE = Path("/var/lib/llmservice-cluster")
-LOCK = Path("/var/lib/llmservice-cluster.lock")
 
 
 def cache() -> Path:

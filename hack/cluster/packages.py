@@ -39,8 +39,8 @@ NODE = (
     Package("conntrack", "conntrack"),
     Package("docker-registry", "docker-registry", starts_service=True),
 )
-IMAGES = (Package("buildah", "buildah"), Package("runc", "runc"), Package("debootstrap", "debootstrap"))
-GIT = (Package("git", "git"),)
+IMAGES = (Package("buildah", "buildah"), Package("runc", "runc"), Package("curl", "curl"), Package("git", "git"))
+BOOTSTRAP = (Package("debootstrap", "debootstrap"),)
 
 
 def find(program: str) -> Path | None:
@@ -69,7 +69,7 @@ def ensure(packages: Iterable[Package]) -> None:
     Raises:
         Trouble: there is no apt-get here, or it failed.
     """
-    missing = [package for package in packages if find(package.program) is None]
+    missing = [package for package in dict.fromkeys(packages) if find(package.program) is None]
     if not missing:
         return
     names = " ".join(package.name for package in missing)
