@@ -1,0 +1,33 @@
+"""Why a warm-up fails, in the words of conditions.md, and what that means for whoever might repeat it."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Incurable = Literal[
+    "ModelNotFound",
+    "RevisionNotFound",
+    "AccessDenied",
+    "UnsafeFiles",
+    "ModelInvalid",
+    "ModelUnsupported",
+    "QuantizationConflict",
+    "SecretKeyInvalid",
+]
+"""A second try gives the same answer: the Job fails at once, with exit code 65."""
+Transient = Literal["HubUnreachable", "Throttled", "DigestMismatch", "CacheFull", "VolumeUnusable", "WarmupFailed"]
+"""Worth a retry: exit code 75, and the Job counts it against its limit."""
+Reason = Incurable | Transient
+
+
+class WarmupFailure(Exception):  # noqa: N818 - what the termination message calls it
+    """The model cannot be cached; the text begins with what to do."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+
+    @property
+    def exit_code(self) -> int:
+        """65 where repeating cannot help, 75 where it may."""
+        return 65 if self.reason in get_args(Incurable) else 75

@@ -1,0 +1,159 @@
+"""The one place that talks to a model hub: by huggingface_hub, to the endpoint and with the token it is given.
+
+huggingface_hub itself no longer resumes after a crash (its partial files carry a name of their own for each process),
+so that this module calls its transfer function on partial files that stay.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from inference_server.cache.failures import WarmupFailure
+from inference_server.cache.listing import Listing, RemoteFile
+
+RESOLVE_WAITS_SECONDS = (1.0, 3.0)
+"""A hub in the same cluster may be starting at the same moment; a longer outage is for the Job's retries."""
+
+ENVIRONMENT = {
+    "HF_HUB_DISABLE_XET": "1",  # its own cache, its own protocol, no resume that we could verify
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",  # only the token that the settings name, whatever lies about in a home folder
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HOME": "/tmp/huggingface",  # noqa: S108 - the pod's own emptyDir; nothing is expected to be written
+}
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error of ours: the file stays partial
+    """The bytes that came are not the bytes that were promised; trying again may help."""
+
+
+class Hub:
+    """A hub at `endpoint`; `token` goes to this endpoint only, never along with a redirect to another host."""
+
+    def __init__(self, endpoint: str, token: str | None) -> None:
+        os.environ.update(ENVIRONMENT)
+        os.environ.pop("HF_HUB_OFFLINE", None)
+        # It logs every URL, and those of a redirect carry signatures.
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
+        self._endpoint = endpoint.rstrip("/")
+        self._token: str | bool = token or False
+
+    def resolve(self, repo: str, revision: str) -> Listing:
+        """Return the commit that `revision` names now, and its files.
+
+        Raises:
+            WarmupFailure: the hub does not answer, or does not give it to us.
+        """
+        for wait in RESOLVE_WAITS_SECONDS:
+            try:
+                return self._listing(repo, revision)
+            except WarmupFailure as failure:
+                if failure.reason != "HubUnreachable":
+                    raise
+            time.sleep(wait)
+        return self._listing(repo, revision)
+
+    def download(self, listing: Listing, file: RemoteFile, target: Path, written: Callable[[int], None]) -> None:
+        """Fetch `file` into `target`, going on where an earlier try ended; `written` is told the size so far.
+
+        Raises:
+            WarmupFailure: the hub refuses.
+            Interrupted: the file ended early or late.
+            OSError: the volume refuses.
+        """
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
+
+        url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=self._endpoint)
+        # As it is, not compressed: a resumed transfer counts bytes of the file.
+        headers = build_hf_headers(token=self._token) | {"Accept-Encoding": "identity"}
+        try:
+            with _CountingFile(target, written) as partial:
+                http_get(url, partial, resume_size=partial.tell(), headers=headers, expected_size=file.size)
+                partial.flush()
+                os.fsync(partial.fileno())
+        except OSError as error:
+            # http_get raises a bare OSError when the length is wrong; its network errors are no OSErrors.
+            if error.errno is not None:
+                raise
+            raise Interrupted(f"{file.name} ended at {target.stat().st_size} of {file.size} bytes") from None
+        except Exception as error:
+            raise self._failure(error, listing.repo, listing.commit) from error
+
+    def _listing(self, repo: str, revision: str) -> Listing:
+        from huggingface_hub import HfApi
+
+        try:
+            api = HfApi(endpoint=self._endpoint, token=self._token)
+            info = api.model_info(repo, revision=revision, files_metadata=True, timeout=30)
+            return Listing(repo, _text(info.sha), tuple(_remote_file(sibling) for sibling in info.siblings or ()))
+        except Exception as error:
+            raise self._failure(error, repo, revision) from error
+
+    def _failure(self, error: Exception, repo: str, revision: str) -> WarmupFailure:
+        """Translate what the library raises. Its texts hold URLs, never the token."""
+        import httpx2
+        from huggingface_hub import errors
+
+        at = f"{repo} at {self._endpoint}"
+        match error:
+            case WarmupFailure():
+                return error
+            case errors.GatedRepoError() | errors.DisabledRepoError():
+                text = f"accept the terms of {at} and name a Secret whose token may read it: access is refused"
+                return WarmupFailure("AccessDenied", text)
+            case errors.RevisionNotFoundError():
+                return WarmupFailure("RevisionNotFound", f"correct the revision: {at} has no {revision!r}")
+            case errors.RepositoryNotFoundError() | errors.HFValidationError():
+                hidden = "" if self._token else ", or it is private and needs a token"
+                return WarmupFailure("ModelNotFound", f"correct the name of the model: there is no {at}{hidden}")
+            case errors.EntryNotFoundError():
+                return WarmupFailure("ModelInvalid", f"ask the publisher: a file that {at} lists cannot be downloaded")
+            case errors.HfHubHTTPError():
+                return self._http_failure(error.response.status_code, at)
+            case httpx2.HTTPError() | errors.FileMetadataError() | ValueError() | TypeError() | KeyError():
+                text = f"check endpoint, network and proxy: {at} does not answer as a hub ({type(error).__name__})"
+                return WarmupFailure("HubUnreachable", text)
+        return WarmupFailure("WarmupFailed", f"{at}: {type(error).__name__}: {error}".splitlines()[0])
+
+    def _http_failure(self, status: int, at: str) -> WarmupFailure:
+        if status in (401, 403):
+            return WarmupFailure("AccessDenied", f"name a Secret whose token may read {at}: the answer was {status}")
+        if status == 429:
+            return WarmupFailure("Throttled", f"wait, or give a token with a higher limit: {at} answered 429")
+        return WarmupFailure("HubUnreachable", f"check the endpoint: {at} answered {status}")
+
+
+class _CountingFile(io.BufferedWriter):
+    """A file opened for appending that tells its size after every write."""
+
+    def __init__(self, path: Path, written: Callable[[int], None]) -> None:
+        super().__init__(io.FileIO(path, "ab"))
+        self._written = written
+
+    def write(self, data: Any) -> int:
+        count = super().write(data)
+        self._written(self.tell())
+        return count
+
+
+def _remote_file(sibling: Any) -> RemoteFile:
+    return RemoteFile(
+        name=_text(sibling.rfilename),
+        size=int(sibling.size),
+        git_blob_id=sibling.blob_id,
+        sha256=sibling.lfs.sha256 if sibling.lfs else None,
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("the hub's answer lacks a commit or a name")
+    return value

@@ -1,0 +1,188 @@
+"""`python -m inference_server warmup`: resolve, download, verify, quantize, and say what is there.
+
+The verdict goes into the termination message, progress to the management port. Run again, it finds what is there and
+says so without importing torch; run twice at once, the second waits for the first.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import structlog
+
+from inference_server import termination
+from inference_server.cache import quantization, volume
+from inference_server.cache.download import fetch, remove_code
+from inference_server.cache.failures import WarmupFailure
+from inference_server.cache.hub import Hub
+from inference_server.cache.listing import Listing, metadata_files, weight_files
+from inference_server.cache.progress import Reporter
+from inference_server.cache.volume import Manifest
+from inference_server.engine.checkpoint import (
+    INDEX,
+    CheckpointProblem,
+    Method,
+    check_weights,
+    effective_quantization,
+    own_quantization,
+    read_config,
+    read_weight_map,
+)
+from inference_server.settings import ConfigurationError, Settings
+from inference_server.state import ServedModel, ServerState
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is in the cache now; `path` is what serving pods load, relative to the root of the volume."""
+
+    outcome: Literal["Downloaded", "AlreadyPresent"]
+    commit: str
+    digest: str
+    path: str
+    quantization: Method
+    bytes: int
+
+
+def run(settings: Settings) -> int:
+    """Run the warm-up with its management port, write the termination message and return the exit code."""
+    from inference_server.management import in_background
+    from inference_server.metrics import Metrics
+
+    signal.signal(signal.SIGTERM, _terminate)
+    state = ServerState(model=ServedModel(ref=settings.hub_repo or settings.model_name))
+    try:
+        with in_background(state, Metrics(), settings.host, settings.management_port):
+            return finish(settings, state)
+    except OSError as error:
+        raise ConfigurationError(f"LLMSERVICE_MANAGEMENT_PORT: {error}") from error
+
+
+def finish(settings: Settings, state: ServerState) -> int:
+    """Run the warm-up, write the termination message and return the exit code."""
+    try:
+        verdict = warm_up(settings, Reporter(state))
+    except WarmupFailure as failure:
+        state.fail(failure.reason, str(failure))
+        logger.error("warm-up failed", reason=failure.reason, error=str(failure))  # noqa: TRY400 - the reason is the news
+        termination.write_failure(failure.reason, str(failure))
+        return failure.exit_code
+    except Exception as error:
+        logger.exception("warm-up failed")
+        unexpected = WarmupFailure("WarmupFailed", f"see the log of the warm-up: {type(error).__name__}")
+        termination.write_failure(unexpected.reason, str(unexpected))
+        return unexpected.exit_code
+    logger.info("warm-up finished", **vars(verdict))
+    termination.write_verdict(vars(verdict))
+    return 0
+
+
+def warm_up(settings: Settings, reporter: Reporter) -> Verdict:
+    """Fill the cache.
+
+    Raises:
+        WarmupFailure: it cannot be filled.
+    """
+    if settings.hub_token == "":
+        raise WarmupFailure("SecretKeyInvalid", "put the hub's token into the Secret: the key holds nothing")
+    root, repo = settings.cache_dir, settings.hub_repo or settings.model_name
+    hub = Hub(settings.hub_endpoint, settings.hub_token)
+    source = volume.source_folder(root, settings.hub_endpoint, repo)
+    listing = hub.resolve(repo, settings.hub_revision)
+    reporter.model(ref=repo, revision=listing.commit)
+    if not listing.commit.isalnum():
+        raise WarmupFailure("HubUnreachable", f"check the endpoint: {listing.commit!r} is no commit")
+    raw = source / listing.commit
+    if present := _present(settings, raw):
+        return present
+    with volume.writing(root), volume.locked(source, lambda: reporter.waiting(volume.partial_folder(raw))):
+        # Whoever held the lock may have done it all.
+        if present := _present(settings, raw):
+            return present
+        downloaded = volume.read_manifest(raw) or download(settings, hub, listing, raw, reporter)
+        return _quantized(settings, raw, downloaded, reporter)
+
+
+def download(settings: Settings, hub: Hub, listing: Listing, raw: Path, reporter: Reporter) -> Manifest:
+    """Bring the commit into `raw`, refusing as early as the facts allow."""
+    partial = volume.partial_folder(raw)
+    metadata = metadata_files(listing)
+    reporter.downloading(sum(file.size for file in listing.files if file.name.endswith(".safetensors")))
+    sha256 = fetch(hub, listing, metadata, partial, reporter.bytes_done)
+    try:
+        config = read_config(partial)
+        method = effective_quantization(config, settings.wanted_quantization)
+        shards = list(read_weight_map(partial).values()) if (partial / INDEX).is_file() else None
+        weights = weight_files(listing, shards)
+        raw_bytes = sum(file.size for file in weights)
+        quantized = quantization.expected_size(config, raw_bytes, method) if method != own_quantization(config) else 0
+        present = volume.folder_size(partial)
+        parts = f"{listing.repo} with {raw_bytes} bytes of weights"
+        volume.check_space(settings.cache_dir, max(0, raw_bytes - present) + quantized, parts)
+        reporter.downloading(raw_bytes)
+        sha256 |= fetch(hub, listing, weights, partial, reporter.bytes_done)
+        check_weights(partial)
+        remove_code(partial)
+        return volume.publish(raw, listing.commit, volume.digest_of(sha256), own_quantization(config))
+    except CheckpointProblem as problem:
+        raise WarmupFailure(problem.reason, str(problem)) from problem
+
+
+def _present(settings: Settings, raw: Path) -> Verdict | None:
+    """Return the verdict when everything is there already, from the manifests alone."""
+    manifest = volume.read_manifest(raw)
+    if manifest is None:
+        return None
+    method = _method(settings, raw)
+    if method == manifest.quantization:
+        return _verdict("AlreadyPresent", settings.cache_dir, raw, manifest)
+    folder = _quantized_folder(settings, raw, method)
+    quantized = volume.read_manifest(folder)
+    return _verdict("AlreadyPresent", settings.cache_dir, folder, quantized) if quantized else None
+
+
+def _quantized(settings: Settings, raw: Path, downloaded: Manifest, reporter: Reporter) -> Verdict:
+    """Quantize what was downloaded, unless it is to be served as it is."""
+    method = _method(settings, raw)
+    if method == downloaded.quantization:
+        return _verdict("Downloaded", settings.cache_dir, raw, downloaded)
+    folder = _quantized_folder(settings, raw, method)
+    reporter.quantizing()
+    options = quantization.settings_of(method, settings.compute_dtype, settings.double_quant)
+    quantization.quantize(raw, volume.partial_folder(folder), options, reporter.quantized)
+    manifest = volume.publish(folder, downloaded.commit, downloaded.digest, method)
+    return _verdict("Downloaded", settings.cache_dir, folder, manifest)
+
+
+def _method(settings: Settings, raw: Path) -> Method:
+    try:
+        return effective_quantization(read_config(raw), settings.wanted_quantization)
+    except CheckpointProblem as problem:
+        raise WarmupFailure(problem.reason, str(problem)) from problem
+
+
+def _quantized_folder(settings: Settings, raw: Path, method: Method) -> Path:
+    options = quantization.settings_of(method, settings.compute_dtype, settings.double_quant)
+    return volume.quantized_folder(settings.cache_dir, raw.parent, raw.name, options)
+
+
+def _verdict(outcome: Literal["Downloaded", "AlreadyPresent"], root: Path, folder: Path, manifest: Manifest) -> Verdict:
+    return Verdict(
+        outcome=outcome,
+        commit=manifest.commit,
+        digest=manifest.digest,
+        path=folder.relative_to(root).as_posix(),
+        quantization=manifest.quantization,  # type: ignore[arg-type]  # as publish() was given it
+        bytes=manifest.size,
+    )
+
+
+def _terminate(*_: Any) -> NoReturn:
+    # As process 1 of a container, nothing but this ends us on SIGTERM; what is partial is taken up by the next try.
+    sys.exit(128 + signal.SIGTERM)
