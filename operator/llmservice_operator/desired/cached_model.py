@@ -137,23 +137,28 @@ def failure(job: Manifest, pods: tuple[Manifest, ...]) -> Failure:
         limit = job["spec"].get("activeDeadlineSeconds")
         return Failure(
             reason="WarmupTimedOut",
-            message=f"raise spec.cache.warmup.timeoutSeconds: the warm-up was not done after {limit} s",
+            message=f"Raise spec.cache.warmup.timeoutSeconds: the warm-up was not done after {limit} s",
         )
     for pod in reversed(pods_of(job, pods)):
         said = verdict.of_pod(pod, names.WARMUP_CONTAINER)
         if isinstance(said, Failure):
             return said
-    advice = f"look at the log of Job {job['metadata']['name']}: the warm-up ended without saying why"
+    advice = f"Look at the log of Job {job['metadata']['name']}: the warm-up ended without saying why"
     return Failure(reason="WarmupFailed", message=advice)
 
 
-def retry_at(job: Manifest, pods: tuple[Manifest, ...]) -> datetime | None:
-    """Return when a failed Job is made anew, or None when it has not failed."""
-    failed = condition(job, "Failed")
-    if failed is None:
+def retry_at(cache: CachedModel, pods: tuple[Manifest, ...]) -> datetime | None:
+    """Return when the Job is made anew, or None when it is under way or its verdict is known.
+
+    A Job can succeed and its verdict be lost, with its pod: then another one finds all files there and says so.
+    """
+    if cache.job is None or cache.facts is not None:
         return None
-    wait = RETRY_SOON if failure(job, pods).reason in SHORT_LIVED else RETRY_AFTER
-    return datetime.fromisoformat(failed["lastTransitionTime"]) + wait
+    failed, done = condition(cache.job, "Failed"), condition(cache.job, "Complete")
+    if failed is not None:
+        wait = RETRY_SOON if failure(cache.job, pods).reason in SHORT_LIVED else RETRY_AFTER
+        return datetime.fromisoformat(failed["lastTransitionTime"]) + wait
+    return datetime.fromisoformat(done["lastTransitionTime"]) + RETRY_SOON if done is not None else None
 
 
 def _volume_hash(llmservice: LLMService, values: Effective) -> str | None:

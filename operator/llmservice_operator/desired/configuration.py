@@ -35,7 +35,7 @@ def problems(llmservice: LLMService, settings: Settings) -> tuple[Problem, ...]:
 def _profile_not_found(name: str, settings: Settings) -> Problem:
     close = difflib.get_close_matches(name, settings.profiles, n=1)
     advice = f"did you mean {close[0]!r}?" if close else f"this operator has: {', '.join(sorted(settings.profiles))}"
-    return Problem("ProfileNotFound", f"change spec.profile: there is no profile {name!r}; {advice}")
+    return Problem("ProfileNotFound", f"Change spec.profile: there is no profile {name!r}; {advice}")
 
 
 def _endpoint(llmservice: LLMService, settings: Settings) -> Iterator[Problem]:
@@ -43,7 +43,7 @@ def _endpoint(llmservice: LLMService, settings: Settings) -> Iterator[Problem]:
     if hub is not None and hub.endpoint is not None and hub.endpoint.rstrip("/") not in settings.allowed_endpoints:
         yield Problem(
             "EndpointNotAllowed",
-            f"change spec.model.source.huggingFace.endpoint, or ask the administrator to allow it: {hub.endpoint} "
+            f"Change spec.model.source.huggingFace.endpoint, or ask the administrator to allow it: {hub.endpoint} "
             f"is not among {', '.join(settings.allowed_endpoints)}",
         )
 
@@ -69,7 +69,7 @@ def _unlisted(path: str, values: Iterable[str], patterns: list[str] | None) -> I
     for value in values:
         if not allows(patterns, value):
             listed = ", ".join(patterns or ()) or "none"
-            yield f"change {path}: the profile does not allow {value!r}; allowed: {listed}"
+            yield f"Change {path}: the profile does not allow {value!r}; allowed: {listed}"
 
 
 def _out_of_bounds(llmservice: LLMService, allow: Allow, profile: Profile, settings: Settings) -> Iterator[str]:
@@ -78,10 +78,10 @@ def _out_of_bounds(llmservice: LLMService, allow: Allow, profile: Profile, setti
     if spec.scaling is not None:
         path, replicas = ("spec.scaling.maxReplicas", spec.scaling.max_replicas)
     if replicas > allow.max_replicas:
-        yield f"lower {path}: {replicas} is more than the {allow.max_replicas} that the profile allows"
+        yield f"Lower {path}: {replicas} is more than the {allow.max_replicas} that the profile allows"
     values = effective(llmservice, profile, settings)
     for kind, quantities in (("requests", values.requests), ("limits", values.limits)):
         memory = quantities.get("memory")
         if memory is not None and amount(memory) < amount(allow.min_memory):
             path = f"spec.resources.{kind}.memory"
-            yield f"raise {path}: {memory} is less than the {allow.min_memory} that the profile asks for"
+            yield f"Raise {path}: {memory} is less than the {allow.min_memory} that the profile asks for"

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from llmservice_operator.children import Children, Manifest
 from llmservice_operator.desired import prune
-from llmservice_operator.desired.cached_model import CachedModel, condition, is_being_deleted, retry_at
+from llmservice_operator.desired.cached_model import CachedModel, is_being_deleted, retry_at
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.warmup_job import is_of_other_making, warmup_job
 from llmservice_operator.schema import LLMService
@@ -18,7 +18,7 @@ class Warmup:
     manifests: tuple[Manifest, ...] = ()
     deletions: tuple[Manifest, ...] = ()
     wake_after_seconds: float | None = None
-    """When a failed Job is to be repeated."""
+    """When a Job that failed, or whose verdict is lost, is to be repeated."""
 
 
 def warmup(
@@ -35,10 +35,9 @@ def warmup(
     if is_being_deleted(cache.job):
         return Warmup(deletions=surplus)
     if is_of_other_making(cache.job, job):
-        # Its verdict holds all the same: what the key leaves out does not change which bytes it left.
-        is_done = condition(cache.job, "Complete") is not None
-        return Warmup(deletions=surplus if is_done else (*surplus, cache.job))
-    again_at = None if llmservice.spec.suspend else retry_at(cache.job, children.pods)
+        # Once its verdict is known it may stay: what the key leaves out does not change which bytes it left.
+        return Warmup(deletions=surplus if cache.facts is not None else (*surplus, cache.job))
+    again_at = None if llmservice.spec.suspend else retry_at(cache, children.pods)
     if again_at is None:
         return Warmup(manifests=(job,), deletions=surplus)
     if again_at <= now:

@@ -14,14 +14,14 @@ def autoscaling_active(situation: Situation) -> Finding:
     """Return what the condition AutoscalingActive says, mostly in the autoscaler's own words."""
     scaling = situation.llmservice.spec.scaling
     if scaling is None:
-        return Finding("True", Reason.DISABLED, "spec.replicas holds: there is no spec.scaling")
+        return Finding("True", Reason.DISABLED, "Add spec.scaling for an autoscaler; until then spec.replicas holds")
     if situation.llmservice.spec.suspend:
         return Finding("True", Reason.DISABLED, "Nothing is scaled while spec.suspend is true")
     conditions = _conditions(situation.children.autoscaler)
     if "AbleToScale" not in conditions:
         return unknown("Wait: the autoscaler has not looked yet")
     if conditions["AbleToScale"]["status"] == "False":
-        return _failed(Reason.SCALER_FAILED, "look at the HorizontalPodAutoscaler", conditions["AbleToScale"])
+        return _failed(Reason.SCALER_FAILED, "Look at the HorizontalPodAutoscaler", conditions["AbleToScale"])
     active = conditions.get("ScalingActive")
     if active is not None and active["status"] == "False" and active.get("reason") != "ScalingDisabled":
         return _without_metrics(active)
@@ -42,8 +42,8 @@ def _conditions(autoscaler: Manifest | None) -> dict[str, Manifest]:
 def _without_metrics(active: Manifest) -> Finding:
     said = active.get("message", "")
     if any(words in said for words in _NO_METRICS_API):
-        return _failed(Reason.METRICS_API_MISSING, "install the metrics server or the adapter of these metrics", active)
-    return _failed(Reason.METRIC_MISSING, "check spec.scaling.metrics and whether the pods export them", active)
+        return _failed(Reason.METRICS_API_MISSING, "Install the metrics server or the adapter of these metrics", active)
+    return _failed(Reason.METRIC_MISSING, "Check spec.scaling.metrics and whether the pods export them", active)
 
 
 def _failed(reason: Reason, advice: str, condition: Manifest) -> Finding:

@@ -21,4 +21,4 @@ def held(situation: Situation) -> str:
     """Return the message about a rollout that has passed its deadline."""
     cause = next((f": {trouble.message}" for trouble in situation.troubles), "")
     deadline = situation.llmservice.spec.rollout.progress_deadline_seconds
-    return f"change the spec, or undo the last change: its replicas were not ready within {deadline} s{cause}"
+    return f"Change the spec, or undo the last change: its replicas were not ready within {deadline} s{cause}"

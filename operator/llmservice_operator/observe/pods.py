@@ -81,10 +81,10 @@ def _waiting(status: Manifest) -> Trouble | None:
     reason, said = waiting.get("reason"), printable(waiting.get("message", ""))
     if reason in _PULL:
         words = _BACK_OFF.sub("", said)
-        advice = f"check that image {status.get('image')} exists and may be pulled"
+        advice = f"Check that image {status.get('image')} exists and may be pulled"
         return Trouble(Reason.IMAGE_PULL_FAILED, f"{advice}: {words}" if words else advice)
     if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
-        return _secret(said) or Trouble(Reason.REPLICAS_UNAVAILABLE, f"the container cannot be created: {said}")
+        return _secret(said) or Trouble(Reason.REPLICAS_UNAVAILABLE, f"The container cannot be created: {said}")
     return None
 
 
@@ -94,12 +94,12 @@ def _secret(said: str) -> Trouble | None:
     if missing_key:
         key, secret = missing_key.groups()
         return Trouble(
-            Reason.SECRET_KEY_INVALID, f"add the key {key} to Secret {secret}, or name another key in the spec"
+            Reason.SECRET_KEY_INVALID, f"Add the key {key} to Secret {secret}, or name another key in the spec"
         )
     missing = _SECRET_MISSING.search(said)
     if missing:
         return Trouble(
-            Reason.SECRET_NOT_FOUND, f"create Secret {missing.group(1)} in this namespace: the spec names it"
+            Reason.SECRET_NOT_FOUND, f"Create Secret {missing.group(1)} in this namespace: the spec names it"
         )
     return None
 
@@ -115,11 +115,11 @@ def _ended(pod: Manifest, container: str, status: Manifest) -> Trouble | None:
     if isinstance(said, Failure):
         return of_failure(said.reason, said.message, otherwise=Reason.CRASH_LOOP, is_new=is_new)
     if ended.get("reason") == "OOMKilled":
-        advice = f"raise spec.resources.limits.memory: container {container} needed more than it may use"
+        advice = f"Raise spec.resources.limits.memory: container {container} needed more than it may use"
         return Trouble(Reason.OUT_OF_MEMORY, advice, is_new)
     if ended.get("exitCode", 0) == 0:
         return None
-    advice = f"look at the log of container {container}: it ended with exit code {ended['exitCode']}"
+    advice = f"Look at the log of container {container}: it ended with exit code {ended['exitCode']}"
     return Trouble(Reason.CRASH_LOOP, advice, is_new)
 
 
@@ -130,7 +130,7 @@ def _mounts(pod: Manifest, status: Manifest, events: tuple[Manifest, ...]) -> Tr
     for event in latest_about(pod, events):
         if event.get("reason") in _MOUNTS:
             said = printable(event.get("message") or event.get("note", ""))
-            advice = "look at the volume and who else uses it"
+            advice = "Look at the volume and who else uses it"
             return _secret(said) or Trouble(Reason.VOLUME_UNUSABLE, f"{advice}: {said}")
     return None
 
@@ -144,5 +144,5 @@ def _lost(pod: Manifest, status: Manifest) -> Trouble | None:
     ready = _condition(pod, "Ready")
     if not started or ready.get("status") != "False" or ready.get("lastTransitionTime", "") <= started:
         return None
-    advice = f"look at pod {pod['metadata']['name']} and its node: it was ready and is not any more"
+    advice = f"Look at pod {pod['metadata']['name']} and its node: it was ready and is not any more"
     return Trouble(Reason.REPLICAS_UNAVAILABLE, advice)

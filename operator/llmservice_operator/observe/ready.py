@@ -42,7 +42,9 @@ def _rolled_out(situation: Situation) -> Finding:
     rollout = situation.rollout
     if rollout.is_held:
         return Finding("False", Reason.ROLLOUT_HELD, held(situation))
-    if rollout.live_revision is not None and not rollout.is_rolled_out:
+    if situation.llmservice.spec.paused and not rollout.is_current:
+        return Finding("False", Reason.ROLLOUT_IN_PROGRESS, "Set spec.paused to false: the spec is not carried out yet")
+    if situation.ready_pods and not rollout.is_rolled_out:
         return Finding("False", Reason.ROLLOUT_IN_PROGRESS, "Wait: replicas of the new revision replace the old ones")
     if not rollout.is_complete or situation.children.service is None:
         return Finding("False", Reason.REPLICAS_NOT_READY, "Wait: not every replica is ready")
@@ -71,13 +73,18 @@ def reconciling(situation: Situation) -> Finding | None:
     """Return what the condition Reconciling says, or None when nothing moves: all is there, or Stalled, or paused."""
     if situation.llmservice.metadata.deletion_timestamp is not None:
         return Finding("True", Reason.DELETING, "The children are being collected")
-    if stalled(situation) is not None or ready(situation).status == "True":
+    if stalled(situation) is not None or ready(situation).status == "True" or _is_left_alone(situation):
         return None
     if situation.llmservice.spec.suspend:
         return Finding("True", Reason.SCALING, "The replicas are being stopped")
     if not situation.is_cached:
         return Finding("True", Reason.CACHING, "The model is being cached")
     return _moving(situation)
+
+
+def _is_left_alone(situation: Situation) -> bool:
+    """Whether something is missing that a paused operator does not make."""
+    return situation.llmservice.spec.paused and not (situation.is_cached and situation.rollout.is_current)
 
 
 def _moving(situation: Situation) -> Finding:

@@ -12,22 +12,22 @@ _CAUSES = (
     (
         re.compile(r"exceeded quota"),
         Reason.QUOTA_EXCEEDED,
-        "free or raise the namespace's quota, or ask for less in spec.resources",
+        "Free or raise the namespace's quota, or ask for less in spec.resources",
     ),
     (
         re.compile(r"violates PodSecurity"),
         Reason.POD_SECURITY_DENIED,
-        "ask the administrator: Pod Security of the namespace refuses the pods",
+        "Ask the administrator: Pod Security of the namespace refuses the pods",
     ),
     (
         re.compile(r"no PriorityClass with name"),
         Reason.PRIORITY_CLASS_NOT_FOUND,
-        "change spec.scheduling.priorityClassName, or create the class",
+        "Change spec.scheduling.priorityClassName, or create the class",
     ),
     (
         re.compile(r"RuntimeClass"),
         Reason.RUNTIME_CLASS_NOT_FOUND,
-        "change spec.scheduling.runtimeClassName, or create the class",
+        "Change spec.scheduling.runtimeClassName, or create the class",
     ),
 )
 _POD_NAME = re.compile(r'\b(pods?) "[a-z0-9.-]+"')
@@ -40,7 +40,7 @@ def of_words(words: str) -> Trouble:
     for pattern, reason, advice in _CAUSES:
         if pattern.search(said):
             return Trouble(reason, f"{advice}: {said}")
-    return Trouble(Reason.UNSCHEDULABLE, f"the API server refuses the pods: {said}")
+    return Trouble(Reason.UNSCHEDULABLE, f"The API server refuses the pods: {said}")
 
 
 def of_deployment(deployment: Manifest | None) -> Trouble | None:

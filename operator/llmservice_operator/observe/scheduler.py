@@ -10,32 +10,32 @@ _CAUSES = (
     (
         re.compile(r'persistentvolumeclaim "[^"]*" (not found|is being deleted)'),
         Reason.VOLUME_UNUSABLE,
-        "create the claim, or name another in the spec",
+        "Create the claim, or name another in the spec",
     ),
     (
         re.compile(r"unbound immediate PersistentVolumeClaims"),
         Reason.VOLUME_PENDING,
-        "wait for the volume, or look at the events of its PersistentVolumeClaim",
+        "Wait for the volume, or look at the events of its PersistentVolumeClaim",
     ),
     (
         re.compile(r"Insufficient [a-z0-9.-]+/"),
         Reason.INSUFFICIENT_GPU,
-        "free a GPU, add a node that has one, or change spec.resources.gpu",
+        "Free a GPU, add a node that has one, or change spec.resources.gpu",
     ),
     (
         re.compile(r"Insufficient (cpu|memory|ephemeral-storage)|Too many pods"),
         Reason.INSUFFICIENT_RESOURCES,
-        "ask for less in spec.resources, or add a node",
+        "Ask for less in spec.resources, or add a node",
     ),
     (
         re.compile(r"didn't match Pod's node affinity"),
         Reason.NO_MATCHING_NODE,
-        "change spec.scheduling.nodeSelector, or label a node",
+        "Change spec.scheduling.nodeSelector, or label a node",
     ),
     (
         re.compile(r"untolerated taint"),
         Reason.TAINT_NOT_TOLERATED,
-        "add to spec.scheduling.tolerations, or remove the taint",
+        "Add to spec.scheduling.tolerations, or remove the taint",
     ),
 )
 """First the cause that is rarest to pass by itself; a cluster with several kinds of nodes names several."""
@@ -56,4 +56,4 @@ def of_words(words: str) -> Trouble:
     for pattern, reason, advice in _CAUSES:
         if pattern.search(said):
             return Trouble(reason, f"{advice}: {said}")
-    return Trouble(Reason.UNSCHEDULABLE, f"look at the nodes: {said or 'the scheduler gives no reason'}")
+    return Trouble(Reason.UNSCHEDULABLE, f"Look at the nodes: {said or 'the scheduler gives no reason'}")

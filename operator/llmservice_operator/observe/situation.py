@@ -101,7 +101,7 @@ def _telling(children: Children, rollout: Rollout) -> list[Manifest]:
 def _refused(reason: str, message: str) -> Trouble:
     said = printable(message)
     if reason == Reason.QUOTA_EXCEEDED:
-        return Trouble(Reason.QUOTA_EXCEEDED, f"free or raise the namespace's quota: {said}")
+        return Trouble(Reason.QUOTA_EXCEEDED, f"Free or raise the namespace's quota: {said}")
     if reason == Reason.CHILD_NAME_CONFLICT:
         return Trouble(Reason.CHILD_NAME_CONFLICT, said)
-    return Trouble(Reason.REJECTED_BY_SERVER, f"correct the spec: {said}")
+    return Trouble(Reason.REJECTED_BY_SERVER, f"Correct the spec: {said}")

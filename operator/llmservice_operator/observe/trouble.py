@@ -57,7 +57,7 @@ def of_failure(reason: str, message: str, otherwise: Reason, *, is_new: bool = F
         home(known)
     except (ValueError, AssertionError):
         known = otherwise
-    return Trouble(known, printable(message) or f"look at the container's log: it failed with {reason}", is_new)
+    return Trouble(known, printable(message) or f"Look at the container's log: it failed with {reason}", is_new)
 
 
 def printable(text: str) -> str:

@@ -18,14 +18,14 @@ def trouble(cache: CachedModel, events: tuple[Manifest, ...]) -> Trouble | None:
     if is_being_deleted(cache.volume):
         return Trouble(
             Reason.VOLUME_UNUSABLE,
-            f"set spec.suspend to true and back to get a new volume: PersistentVolumeClaim {cache.claim} was deleted "
+            f"Set spec.suspend to true and back to get a new volume: PersistentVolumeClaim {cache.claim} was deleted "
             "and stays only while pods use it",
         )
     phase = cache.volume.get("status", {}).get("phase")
     if phase == "Lost":
         return Trouble(
             Reason.VOLUME_UNUSABLE,
-            f"delete PersistentVolumeClaim {cache.claim}: its PersistentVolume is gone; a new one is filled again",
+            f"Delete PersistentVolumeClaim {cache.claim}: its PersistentVolume is gone; a new one is filled again",
         )
     return None if phase == "Bound" else _provisioning(cache.volume, events)
 
@@ -40,7 +40,7 @@ def _provisioning(volume: Manifest, events: tuple[Manifest, ...]) -> Trouble | N
         if missing:
             return Trouble(
                 Reason.STORAGE_CLASS_NOT_FOUND,
-                f"change spec.cache.storageClassName, or create StorageClass {missing.group(1)}",
+                f"Change spec.cache.storageClassName, or create StorageClass {missing.group(1)}",
             )
-        return Trouble(Reason.VOLUME_UNUSABLE, f"look at the StorageClass and its provisioner: {said}")
+        return Trouble(Reason.VOLUME_UNUSABLE, f"Look at the StorageClass and its provisioner: {said}")
     return None
