@@ -40,7 +40,7 @@ class CacheStatus(Reported):
     """The cache's volume and what is in it."""
 
     claim_name: str | None = Field(None, description="PersistentVolumeClaim that holds the model.")
-    state: str | None = Field(None, description="Reason of the condition ModelCached.")
+    state: str | None = Field(None, description="Cached, Warming while the warm-up Job is there, or Pending.")
     bytes_done: Int64 | None = Field(None, description="Bytes downloaded so far; present during a download.")
     bytes_total: Int64 | None = Field(None, description="Bytes to download; present during a download.")
 
@@ -50,23 +50,6 @@ class RolloutStatus(Reported):
 
     current_revision: str | None = Field(None, description="Revision that answers requests.")
     updated_revision: str | None = Field(None, description="Revision that the spec asks for.")
-
-
-class ScalingStatus(Reported):
-    """What the autoscaler asks for."""
-
-    desired_replicas: Int32 | None = Field(None, description="Replicas that the autoscaler wants.")
-
-
-class FailureStatus(Reported):
-    """The last failure of a container; kept after it heals."""
-
-    reason: str | None = Field(None, description="Reason as in the conditions.")
-    message: str | None = Field(None, description="What the container said at its end.")
-    pod: str | None = Field(None, description="Pod of the container.")
-    container: str | None = Field(None, description="Name of the container.")
-    exit_code: Int32 | None = Field(None, description="Its exit code.")
-    time: datetime | None = Field(None, description="When it ended.")
 
 
 class Condition(Structure):
@@ -100,8 +83,6 @@ class LLMServiceStatus(Reported):
     resources: ResourcesStatus | None = Field(None, description="What the replicas hold.")
     cache: CacheStatus | None = Field(None, description="The cache's volume and what is in it.")
     rollout: RolloutStatus | None = Field(None, description="Which revisions of the pod template there are.")
-    scaling: ScalingStatus | None = Field(None, description="What the autoscaler asks for.")
-    last_failure: FailureStatus | None = Field(None, description="The last failure of a container.")
     conditions: tuple[Condition, ...] = Field(
         (),
         json_schema_extra={

@@ -1,0 +1,297 @@
+"""What each condition means, and for each reason its cause, its fix and a command that shows more."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from llmservice_operator.conditions import ConditionType, Reason
+
+
+class Explanation(NamedTuple):
+    """One row of the page. `fix` and `command` are empty where there is nothing to do."""
+
+    cause: str
+    fix: str = ""
+    command: str = ""
+
+
+MEANINGS: Final[Mapping[ConditionType, str]] = {
+    ConditionType.READY: "Everything the spec asks for is there: all replicas of the wanted revision are ready. Always "
+    "present; before the operator has seen a change of the spec it is never true for it.",
+    ConditionType.SERVING: "At least one replica answers requests. Stays true through a rolling update.",
+    ConditionType.RECONCILING: "Something moves toward the spec. Present only while true.",
+    ConditionType.STALLED: "Nothing moves until somebody acts, or what is missing appears. Present only while true.",
+    ConditionType.CONFIGURATION_VALID: "The spec can be carried out: what it names exists and is allowed.",
+    ConditionType.MODEL_CACHED: "The model's files lie on the volume from which replicas load them.",
+    ConditionType.SCHEDULED: "Every pod has found a node.",
+    ConditionType.AUTOSCALING_ACTIVE: "The autoscaler does its work, or none is asked for.",
+    ConditionType.DEGRADED: "Something that runs does not run as asked. Abnormal when true.",
+    ConditionType.PAUSED: "The operator keeps its hands off. Abnormal when true.",
+}
+
+_DESCRIBE = "kubectl describe llmservice NAME"
+_PODS = "kubectl describe pods -l app.kubernetes.io/instance=NAME"
+_SERVER_LOG = "kubectl logs deployment/NAME"
+_WARMUP_LOG = "kubectl logs -l app.kubernetes.io/instance=NAME,app.kubernetes.io/component=warmup"
+_WARMUP_JOB = "kubectl describe jobs -l app.kubernetes.io/instance=NAME"
+_CONFIGURATION = "kubectl get configmaps -n llmservice-system -o yaml"
+_HPA = "kubectl describe hpa NAME"
+_CLAIM = "kubectl describe pvc -l app.kubernetes.io/instance=NAME"
+
+REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
+    Reason.NOT_YET_OBSERVED: Explanation(
+        "The operator has not looked yet, or cannot know.",
+        "Wait some seconds; if it stays, see whether the operator runs.",
+        "kubectl get pods -n llmservice-system",
+    ),
+    Reason.ALL_REPLICAS_READY: Explanation("All replicas of the wanted revision are ready."),
+    Reason.SUSPENDED: Explanation(
+        "`spec.suspend` is true or `spec.replicas` is 0: no replica is wanted.",
+        "Set `spec.suspend` to false, or scale up.",
+        "kubectl scale llmservice NAME --replicas=1",
+    ),
+    Reason.ROLLOUT_IN_PROGRESS: Explanation(
+        "Replicas of a new revision are replacing the old ones.", "Wait.", "kubectl get llmservice NAME --watch"
+    ),
+    Reason.REPLICAS_NOT_READY: Explanation(
+        "Fewer replicas are ready than asked for; they start or are being replaced.", "Wait.", _PODS
+    ),
+    Reason.ENDPOINTS_READY: Explanation("At least one replica is ready and stands behind the Service."),
+    Reason.NO_READY_ENDPOINTS: Explanation(
+        "No replica is ready. `Ready` says what holds them back.", "Follow the reason of `Ready`.", _DESCRIBE
+    ),
+    Reason.CACHING: Explanation("The warm-up Job fills the cache.", "Wait.", _WARMUP_LOG),
+    Reason.SCHEDULING: Explanation("Pods wait for a node.", "Wait.", _PODS),
+    Reason.STARTING: Explanation("Replicas start and load the model.", "Wait.", _SERVER_LOG),
+    Reason.ROLLING_OUT: Explanation(
+        "A new revision replaces the old one.", "Wait.", "kubectl rollout status deployment/NAME"
+    ),
+    Reason.SCALING: Explanation("The number of replicas changes.", "Wait.", "kubectl get deployment NAME"),
+    Reason.DELETING: Explanation(
+        "The LLMService is being deleted; its replicas finish their requests.", "Wait.", "kubectl get pods"
+    ),
+    Reason.VALID: Explanation("The spec can be carried out."),
+    Reason.PROFILE_NOT_FOUND: Explanation(
+        "`spec.profile` names none of the operator's profiles.",
+        "Name one that is there, or ask an administrator to add it.",
+        _CONFIGURATION,
+    ),
+    Reason.NOT_ALLOWED_BY_PROFILE: Explanation(
+        "The profile's allow-list does not have a value of the spec; the message says which.",
+        "Use an allowed value or another profile.",
+        _CONFIGURATION,
+    ),
+    Reason.ENDPOINT_NOT_ALLOWED: Explanation(
+        "The hub in `endpoint` is not on the operator's list, or it redirects elsewhere.",
+        "Use a hub of the list, or ask an administrator to add it.",
+        _CONFIGURATION,
+    ),
+    Reason.UNSUPPORTED_QUANTIZATION: Explanation(
+        "The engine cannot do this quantization for this model or device.",
+        "Choose another `spec.engine.quantization.method`; `None` always works.",
+        _SERVER_LOG,
+    ),
+    Reason.QUANTIZATION_CONFLICT: Explanation(
+        "The checkpoint is quantized already, by another method than the spec asks for.",
+        "Leave the method at `Auto`, or choose an unquantized model.",
+        _WARMUP_LOG,
+    ),
+    Reason.CONTEXT_TOO_LONG: Explanation(
+        "`spec.engine.maxModelLen` is longer than the model was made for.",
+        "Lower it to what the message says.",
+        _SERVER_LOG,
+    ),
+    Reason.SECRET_NOT_FOUND: Explanation(
+        "A Secret that the spec names is not in the namespace.",
+        "Create it, or correct the name. It goes on by itself.",
+        "kubectl get secrets",
+    ),
+    Reason.SECRET_KEY_INVALID: Explanation(
+        "The Secret does not have the key, or it is empty.",
+        "Put the value under the key that the message names.",
+        "kubectl describe secret SECRET",
+    ),
+    Reason.STORAGE_CLASS_NOT_FOUND: Explanation(
+        "There is no StorageClass of this name, or no default one.",
+        "Name one that is there in `spec.cache.storageClassName`.",
+        "kubectl get storageclasses",
+    ),
+    Reason.RUNTIME_CLASS_NOT_FOUND: Explanation(
+        "There is no RuntimeClass of this name.",
+        "Name one that is there, or leave `spec.scheduling.runtimeClassName` out.",
+        "kubectl get runtimeclasses",
+    ),
+    Reason.PRIORITY_CLASS_NOT_FOUND: Explanation(
+        "There is no PriorityClass of this name.",
+        "Name one that is there, or leave `spec.scheduling.priorityClassName` out.",
+        "kubectl get priorityclasses",
+    ),
+    Reason.CHILD_NAME_CONFLICT: Explanation(
+        "An object with the name of a child is there and is not ours; the operator never takes over what others made.",
+        "Rename the LLMService, or delete the other object.",
+        "kubectl get deployments,services,hpa,pvc,configmaps,jobs",
+    ),
+    Reason.REJECTED_BY_SERVER: Explanation(
+        "The API server, a webhook or a policy refused an object; the message has its words.",
+        "Change what the message names.",
+        _DESCRIBE,
+    ),
+    Reason.DOWNLOADED: Explanation("The warm-up downloaded the model."),
+    Reason.ALREADY_PRESENT: Explanation("The volume had the model already."),
+    Reason.NOT_REQUIRED: Explanation("The model is on a volume of its own (source `pvc`)."),
+    Reason.DOWNLOADING: Explanation(
+        "The warm-up downloads the model.", "Wait; the column Progress shows how far.", _WARMUP_LOG
+    ),
+    Reason.QUANTIZING: Explanation("The warm-up writes the quantized copy.", "Wait.", _WARMUP_LOG),
+    Reason.VOLUME_PENDING: Explanation(
+        "The cache's volume is not there yet.",
+        "Wait; if it stays, see what the claim's events say.",
+        _CLAIM,
+    ),
+    Reason.VOLUME_UNUSABLE: Explanation(
+        "The claim is missing, cannot be mounted on this node, or cannot be written.",
+        "Correct `spec.cache`, or free the volume from the node that holds it.",
+        _CLAIM,
+    ),
+    Reason.MODEL_NOT_FOUND: Explanation(
+        "The hub has no such repository, or hides it without a token.",
+        "Correct `repo`, or name a token for a private one.",
+        _WARMUP_LOG,
+    ),
+    Reason.REVISION_NOT_FOUND: Explanation(
+        "The repository has no such branch, tag or commit.", "Correct `revision`.", _WARMUP_LOG
+    ),
+    Reason.ACCESS_DENIED: Explanation(
+        "The repository is gated or private, and the token is missing or may not read it.",
+        "Accept the model's terms on the hub, and name its token in `tokenSecretRef`.",
+        _WARMUP_LOG,
+    ),
+    Reason.HUB_UNREACHABLE: Explanation(
+        "The hub does not answer; the warm-up tries again.",
+        "Check network, DNS and proxy between the pods and the hub.",
+        _WARMUP_LOG,
+    ),
+    Reason.THROTTLED: Explanation(
+        "The hub answers 429; the warm-up tries again later.", "Wait, or name a token with a higher limit.", _WARMUP_LOG
+    ),
+    Reason.DIGEST_MISMATCH: Explanation(
+        "A downloaded file is not what the hub announced; it was thrown away and is tried again.",
+        "If it stays, suspect a proxy or the hub.",
+        _WARMUP_LOG,
+    ),
+    Reason.CACHE_FULL: Explanation(
+        "The volume has no room for the download and the quantized copy; the message has the figures.",
+        "Raise `spec.cache.size`, if the storage class can grow a volume.",
+        _CLAIM,
+    ),
+    Reason.UNSAFE_FILES: Explanation(
+        "The repository has its weights only in formats that can run code, or file names that lead outside.",
+        "Choose a repository with safetensors.",
+        _WARMUP_LOG,
+    ),
+    Reason.MODEL_INVALID: Explanation(
+        "A file of the model is missing or broken; the message says which.",
+        "Choose another revision or model.",
+        _WARMUP_LOG,
+    ),
+    Reason.MODEL_UNSUPPORTED: Explanation(
+        "The engine does not know the model's architecture or format.", "Choose another model.", _WARMUP_LOG
+    ),
+    Reason.WARMUP_TIMED_OUT: Explanation(
+        "The warm-up took longer than allowed; it is tried again and goes on where it was.",
+        "Raise `spec.cache.warmup.timeoutSeconds`.",
+        _WARMUP_JOB,
+    ),
+    Reason.WARMUP_FAILED: Explanation(
+        "The warm-up failed for a reason that it could not name; it is tried again.", "Read its log.", _WARMUP_LOG
+    ),
+    Reason.ALL_SCHEDULED: Explanation("Every pod has a node."),
+    Reason.INSUFFICIENT_GPU: Explanation(
+        "No node has a free GPU of this kind.",
+        "Free one, add a node, or correct `spec.resources.gpu`.",
+        "kubectl describe nodes",
+    ),
+    Reason.INSUFFICIENT_RESOURCES: Explanation(
+        "No node has the cpu, memory or storage free that the pod asks for.",
+        "Lower `spec.resources.requests`, or add a node.",
+        "kubectl describe nodes",
+    ),
+    Reason.NO_MATCHING_NODE: Explanation(
+        "No node has the labels of the node selector, or the pod is tied to the node of its volume.",
+        "Correct `spec.scheduling.nodeSelector`.",
+        "kubectl get nodes --show-labels",
+    ),
+    Reason.TAINT_NOT_TOLERATED: Explanation(
+        "The nodes that would fit have taints.", "Add them to `spec.scheduling.tolerations`.", "kubectl describe nodes"
+    ),
+    Reason.QUOTA_EXCEEDED: Explanation(
+        "The namespace's ResourceQuota or LimitRange is used up.",
+        "Ask for less, or have it raised. It goes on by itself.",
+        "kubectl describe resourcequotas,limitranges",
+    ),
+    Reason.POD_SECURITY_DENIED: Explanation(
+        "Pod Security or another policy refuses the pods.",
+        "Ask who owns the namespace's policy; the pods fit Pod Security restricted.",
+        "kubectl get namespace NAMESPACE --show-labels",
+    ),
+    Reason.UNSCHEDULABLE: Explanation(
+        "The scheduler found no node for another reason; the message has its words.", "Follow the message.", _PODS
+    ),
+    Reason.ACTIVE: Explanation("The autoscaler reads its metrics and sets the replicas."),
+    Reason.DISABLED: Explanation("`spec.scaling` is absent, or the LLMService is suspended: nobody scales."),
+    Reason.LIMIT_REACHED: Explanation(
+        "The autoscaler wants more or fewer replicas than `minReplicas` and `maxReplicas` allow.",
+        "Move the limits if that is not wanted.",
+        _HPA,
+    ),
+    Reason.METRICS_API_MISSING: Explanation(
+        "The cluster has no metrics API for a metric of `spec.scaling.metrics`.",
+        "Install the metrics server, or an adapter for custom or external metrics.",
+        "kubectl get apiservices",
+    ),
+    Reason.METRIC_MISSING: Explanation(
+        "The metrics API does not have the metric.", "Correct its name, or the adapter's rule.", _HPA
+    ),
+    Reason.SCALER_FAILED: Explanation(
+        "The autoscaler cannot work; the message has its words.", "Follow the message.", _HPA
+    ),
+    Reason.AS_EXPECTED: Explanation("What runs, runs as asked."),
+    Reason.ROLLOUT_HELD: Explanation(
+        "A new revision did not become ready within `spec.rollout.progressDeadlineSeconds`; the old replicas serve on.",
+        "Correct the spec, or take the change back.",
+        _PODS,
+    ),
+    Reason.CRASH_LOOP: Explanation(
+        "The server ends again and again; the message has its exit code and words.",
+        "Follow the message.",
+        "kubectl logs deployment/NAME --previous",
+    ),
+    Reason.OUT_OF_MEMORY: Explanation(
+        "The model does not fit into the pod's memory, or the GPU's.",
+        "Raise `spec.resources`, or choose a smaller quantization, batch or context.",
+        _PODS,
+    ),
+    Reason.IMAGE_PULL_FAILED: Explanation(
+        "A node cannot pull the image; the message has the registry's words.",
+        "Have the profile's image or pull secret corrected.",
+        _PODS,
+    ),
+    Reason.AUTH_SECRET_INVALID: Explanation(
+        "The Secret of API keys has no key, or an empty one; the server refuses to start open.",
+        "Put one key per line under each tenant's name.",
+        "kubectl describe secret SECRET",
+    ),
+    Reason.ENGINE_FAILED: Explanation(
+        "The engine could not load the model or died, for example without the accelerator that it was told to use.",
+        "Follow the message.",
+        _SERVER_LOG,
+    ),
+    Reason.REPLICAS_UNAVAILABLE: Explanation(
+        "Some replicas are not ready though they should be; the others serve.", "See why.", _PODS
+    ),
+    Reason.PAUSED_BY_USER: Explanation(
+        "`spec.paused` is true: the operator writes nothing but this status.",
+        "Set it to false.",
+        'kubectl patch llmservice NAME --type=merge -p \'{"spec":{"paused":false}}\'',
+    ),
+    Reason.NOT_PAUSED: Explanation("The operator keeps every child as the spec says."),
+}
