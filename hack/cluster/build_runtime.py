@@ -2,7 +2,7 @@
 """Stands in front of runc while images are built, and hands each build step variables that no image keeps.
 
 buildah can give a step a file of this machine but not a variable, short of an ARG in every Dockerfile; a package
-index with a certificate authority of its own needs both. Called by buildah, as runc would be.
+index with a certificate authority of its own needs both. Called as runc would be, for a step that begins.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,9 +59,10 @@ def _machine_bundle() -> Path | None:
 
 def build_options() -> list[str]:
     """Return what lets build steps reach the package index from this machine; no image keeps any of it."""
+    options = ["--runtime", str(Path(__file__).with_name("build-runtime"))]
     bundle = _machine_bundle()
     # Beside the image's own certificates, which stay as they are.
-    return ["--volume", f"{bundle}:{_BUNDLE_INSIDE}:ro"] if bundle else []
+    return [*options, "--volume", f"{bundle}:{_BUNDLE_INSIDE}:ro"] if bundle else options
 
 
 def _build_variables() -> list[str]:
@@ -103,5 +105,6 @@ def identity(name: str) -> str:
 
 
 def clean_up() -> None:
-    """Take away the mounts that buildah leaves behind."""
+    """Take away the mounts and the run-time state that buildah leaves behind; nothing of it may run."""
     mounts.unmount([store(), _RUN])
+    shutil.rmtree(_RUN, ignore_errors=True)

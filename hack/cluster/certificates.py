@@ -5,6 +5,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.configuration import write
+
 VALID_DAYS = 365
 
 
@@ -65,7 +67,7 @@ class Authority:
             "contexts": [{"name": "llmservice", "context": {"cluster": "llmservice", "user": name}}],
             "current-context": "llmservice",
         }
-        path.write_text(json.dumps(config, indent=2))
+        write(path, json.dumps(config, indent=2))
         path.chmod(0o600)
         return path
 

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from cluster import layout
+from cluster.configuration import write
 from cluster.daemon import Daemon
 from cluster.network_namespace import NODE_ADDRESS
 
 
 def daemon(program: Path, kubeconfig: Path) -> Daemon:
     """Return CoreDNS, its configuration written."""
-    configuration = layout.STATE / "Corefile"
-    configuration.write_text(f"""\
+    text = f"""\
 cluster.local in-addr.arpa ip6.arpa {{
     bind {NODE_ADDRESS}
     errors
@@ -28,5 +28,6 @@ cluster.local in-addr.arpa ip6.arpa {{
         rcode NXDOMAIN
     }}
 }}
-""")
+"""
+    configuration = write(layout.STATE / "Corefile", text)
     return Daemon("coredns", (str(program), "-conf", str(configuration)))

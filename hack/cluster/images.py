@@ -6,7 +6,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster import base_image, build_runtime, buildah, image_inputs, layout, network_namespace, node, packages, runtime
+from cluster import base_image, buildah, image_inputs, layout, network_namespace, node, packages, runtime
+from cluster.lock import exclusive
 from cluster.progress import say, step
 from cluster.trouble import Trouble
 
@@ -61,11 +62,12 @@ def publish(names: list[str], registry: str | None = None) -> str:
     if registry is None and not node.is_up():
         raise Trouble("the images go to the node's registry, and no node is up: run `up` first, or set REGISTRY")
     packages.ensure(packages.IMAGES)
-    try:
-        for name in names:
-            _publish(IMAGES[name], registry)
-    finally:
-        buildah.clean_up()
+    with exclusive(layout.cache() / "images.lock", "it builds images"):
+        try:
+            for name in names:
+                _publish(IMAGES[name], registry)
+        finally:
+            buildah.clean_up()
     return references(names, registry)
 
 
@@ -89,7 +91,7 @@ def _publish(image: Image, registry: str | None) -> None:
 
 def _build(image: Image, tags: list[str]) -> None:
     base_image.ensure()
-    options = ["--layers", "--isolation", "oci", "--runtime", build_runtime.__file__, "--network", "host"]
+    options = ["--layers", "--isolation", "oci", "--network", "host"]
     options += ["--force-rm", "--pull=false", "--format", "docker", "--file", str(layout.CHECKOUT / image.dockerfile)]
     options += buildah.build_options()
     options += ["--target", image.target] if image.target else []

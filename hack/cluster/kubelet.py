@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cluster import layout
 from cluster.certificates import Authority
+from cluster.configuration import write
 from cluster.daemon import Daemon
 from cluster.network_namespace import NODE_ADDRESS, POD_RANGE
 from cluster.runtime import SOCKET
@@ -21,8 +22,7 @@ def kubelet(program: Path, authority: Authority, server: str) -> Daemon:
     # Logs, exec and metrics go through this certificate.
     serving = authority.issue("kubelet-serving", f"/CN={node}", (f"DNS:{node}", f"IP:{NODE_ADDRESS}"))
     kubeconfig = authority.kubeconfig("kubelet", f"/O=system:nodes/CN=system:node:{node}", server)
-    resolver = layout.STATE / "resolv.conf"
-    resolver.write_text(f"nameserver {NODE_ADDRESS}\n")
+    resolver = write(layout.STATE / "resolv.conf", f"nameserver {NODE_ADDRESS}\n")
     configuration = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -56,8 +56,7 @@ def kubelet(program: Path, authority: Authority, server: str) -> Daemon:
         "healthzPort": 0,
         "syncFrequency": "10s",
     }
-    path = layout.STATE / "kubelet.json"
-    path.write_text(json.dumps(configuration, indent=2))
+    path = write(layout.STATE / "kubelet.json", json.dumps(configuration, indent=2))
     arguments = [f"--config={path}", f"--kubeconfig={kubeconfig}", f"--root-dir={directory()}"]
     arguments += [f"--hostname-override={node}", f"--node-ip={NODE_ADDRESS}", f"--cert-dir={directory() / 'pki'}"]
     return Daemon("kubelet", (str(program), *arguments))
@@ -83,8 +82,7 @@ def kube_proxy(program: Path, authority: Authority, server: str) -> Daemon:
             "tcpCloseWaitTimeout": "0s",
         },
     }
-    path = layout.STATE / "kube-proxy.json"
-    path.write_text(json.dumps(configuration, indent=2))
+    path = write(layout.STATE / "kube-proxy.json", json.dumps(configuration, indent=2))
     return Daemon("kube-proxy", (str(program), f"--config={path}"))
 
 

@@ -52,3 +52,7 @@ def delete() -> None:
     if exists():
         subprocess.run([str(packages.path_of("ip")), "netns", "delete", layout.NODE_NAME], check=True)
     _HANDLE.unlink(missing_ok=True)
+    folder = _HANDLE.parent
+    # `ip netns add` mounts the folder onto itself and leaves that behind.
+    if folder.exists() and not any(folder.iterdir()):
+        subprocess.run(["umount", str(folder)], capture_output=True, check=False)

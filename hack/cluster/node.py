@@ -34,6 +34,7 @@ from cluster.daemon import Daemon
 from cluster.progress import say, step
 from cluster.trouble import Trouble
 
+_DAEMONS = frozenset({"containerd", "registry", "coredns", "kube-proxy", "volumes", "kubelet"})
 _CONTAINERD_SECONDS = 30.0
 _NODE_READY_SECONDS = 60.0
 
@@ -134,13 +135,13 @@ def _wait_ready(plane: ControlPlane) -> None:
         answer = ""
         with contextlib.suppress(Trouble):
             answer = plane.kubectl("get", "node", layout.NODE_NAME, "-o", jsonpath)
-        if answer == "True":
-            return
-        dead = {"kubelet", "containerd"} - daemon.running().keys()
+        dead = _DAEMONS - daemon.running().keys()
         if dead or time.monotonic() > deadline:
             what = f"{', '.join(sorted(dead))} ended by itself" if dead else "the node does not become ready"
             log = layout.STATE / "log" / f"{next(iter(dead), 'kubelet')}.log"
             raise Trouble(f"{what}; from {log}:\n{processes.tail(log)}")
+        if answer == "True":
+            return
         time.sleep(0.2)
 
 
@@ -249,7 +250,6 @@ def status() -> str:
     alive = {name: process.pid for name, process in daemon.running().items()}
     alive |= {name: found.pid for name in binaries.CONTROL_PLANE if (found := plane.process(name))}
     lines += [f"running     {', '.join(f'{name} ({pid})' for name, pid in sorted(alive.items()))}"]
-    expected = {*binaries.CONTROL_PLANE, "containerd", "registry", "coredns", "kube-proxy", "kubelet", "volumes"}
-    if missing := sorted(expected - alive.keys()):
+    if missing := sorted({*binaries.CONTROL_PLANE, *_DAEMONS} - alive.keys()):
         lines.append(f"NOT running {', '.join(missing)}: `up` starts them again")
     return "\n".join(lines)

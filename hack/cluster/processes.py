@@ -67,7 +67,9 @@ def start(
     """
     arguments = [str(argument) for argument in command]
     if not outlives_caller:
-        arguments = ["setpriv", "--pdeathsig", "KILL", *arguments]
+        # A caller that died before its death could be noticed leaves a shell with another parent, which ends.
+        unless_orphaned = ["sh", "-c", 'test "$PPID" = "$0" && exec "$@"', str(os.getpid())]
+        arguments = ["setpriv", "--pdeathsig", "KILL", *unless_orphaned, *arguments]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         child = subprocess.Popen(

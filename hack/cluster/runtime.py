@@ -179,10 +179,20 @@ def _command_line(folder: Path) -> list[str]:
         return []
 
 
+def ours_among(results: list[Path]) -> list[Path]:
+    """Return the files about pods of our network, those about their loopback included (NETWORK-POD-INTERFACE)."""
+    pods = {file.name.removeprefix(f"{_CNI_NETWORK}-").split("-")[0] for file in results if _is_ours(file)}
+    return [file for file in results if pods & set(file.name.split("-"))]
+
+
+def _is_ours(result: Path) -> bool:
+    return result.name.startswith(f"{_CNI_NETWORK}-")
+
+
 def delete_traces() -> None:
     """Remove the files that CNI keeps at fixed places about our network."""
     results = Path("/var/lib/cni/results")
-    for file in results.glob(f"{_CNI_NETWORK}-*") if results.exists() else []:
+    for file in ours_among(list(results.iterdir()) if results.exists() else []):
         file.unlink(missing_ok=True)
     for folder in (results, results.parent):
         if folder.exists() and not any(folder.iterdir()):
