@@ -85,11 +85,6 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         "Use a hub of the list, or ask an administrator to add it.",
         _CONFIGURATION,
     ),
-    Reason.UNSUPPORTED_QUANTIZATION: Explanation(
-        "The engine cannot do this quantization for this model or device.",
-        "Choose another `spec.engine.quantization.method`; `None` always works.",
-        _SERVER_LOG,
-    ),
     Reason.QUANTIZATION_CONFLICT: Explanation(
         "The checkpoint is quantized already, by another method than the spec asks for.",
         "Leave the method at `Auto`, or choose an unquantized model.",

@@ -69,7 +69,6 @@ class Reason(StrEnum):
     PROFILE_NOT_FOUND = "ProfileNotFound"
     NOT_ALLOWED_BY_PROFILE = "NotAllowedByProfile"
     ENDPOINT_NOT_ALLOWED = "EndpointNotAllowed"
-    UNSUPPORTED_QUANTIZATION = "UnsupportedQuantization"
     QUANTIZATION_CONFLICT = "QuantizationConflict"
     CONTEXT_TOO_LONG = "ContextTooLong"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, no secret
@@ -133,7 +132,6 @@ _INVALID = (
     Reason.PROFILE_NOT_FOUND,
     Reason.NOT_ALLOWED_BY_PROFILE,
     Reason.ENDPOINT_NOT_ALLOWED,
-    Reason.UNSUPPORTED_QUANTIZATION,
     Reason.QUANTIZATION_CONFLICT,
     Reason.CONTEXT_TOO_LONG,
     Reason.SECRET_NOT_FOUND,
