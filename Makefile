@@ -36,7 +36,6 @@ env: .venv/installed ## the Python environment, from the hash-locked requirement
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@echo "installing the Python packages (some 3 GB the first time, torch brings its GPU libraries)"
 	$(UV) pip sync --quiet --require-hashes requirements/uv.txt requirements/dev.txt
-	$(UV) pip install --quiet --no-deps --no-build-isolation-package llmservice -e .
 	touch $@
 
 .PHONY: lock
