@@ -1,1 +1,1 @@
-"""Writes the reference pages of docs/ from the code: the API from the CRD, the conditions from their enumeration."""
+"""Writes what is generated from the code: the CRD, and the reference pages of docs/."""

@@ -1,10 +1,11 @@
-"""Write every generated page: python -m reference DOCS_FOLDER."""
+"""Write everything that is generated from the code, into this checkout: python -m reference."""
 
-import sys
 from pathlib import Path
 
+from llmservice_operator import crd
 from reference import api_page, conditions_page
 
-docs = Path(sys.argv[1])
-(docs / "api.md").write_text(api_page.render())
-(docs / "conditions.md").write_text(conditions_page.render())
+root = Path(__file__).parents[2]
+(root / "crds" / "llmservice.yaml").write_text(crd.render())
+(root / "docs" / "api.md").write_text(api_page.render())
+(root / "docs" / "conditions.md").write_text(conditions_page.render())

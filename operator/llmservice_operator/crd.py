@@ -5,9 +5,7 @@ the way from one to the other for what our schema uses, and refuses the rest. `p
 writes the manifest.
 """
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -222,7 +220,3 @@ def render() -> str:
     """Return the manifest as the text of crds/llmservice.yaml."""
     header = "# Generated from operator/llmservice_operator/schema by `make crd`; edit the schema instead.\n"
     return header + yaml.dump(manifest(), Dumper=_PlainDumper, sort_keys=False, width=120, allow_unicode=True)
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(render())

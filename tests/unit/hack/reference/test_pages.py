@@ -10,8 +10,8 @@ DOCS = Path(__file__).parents[4] / "docs"
 
 
 def test_the_committed_pages_are_what_the_code_generates() -> None:
-    assert (DOCS / "api.md").read_text() == api_page.render(), "run `make reference`"
-    assert (DOCS / "conditions.md").read_text() == conditions_page.render(), "run `make reference`"
+    assert (DOCS / "api.md").read_text() == api_page.render(), "run `make crd`"
+    assert (DOCS / "conditions.md").read_text() == conditions_page.render(), "run `make crd`"
 
 
 def test_every_condition_and_reason_is_explained() -> None:
