@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cluster import build_runtime, layout, mounts, packages
@@ -90,6 +91,30 @@ def run(*arguments: str | Path, prefix: Sequence[str] = (), timeout_seconds: flo
     return ran.stdout
 
 
+def build(*arguments: str | Path, note: Callable[[str], None]) -> None:
+    """Build an image, telling `note` each instruction of the Dockerfile as it begins.
+
+    Raises:
+        Trouble: it failed; the message ends with what the failed instruction wrote.
+    """
+    last: deque[str] = deque(maxlen=40)
+    with subprocess.Popen(
+        command("bud", *build_options(), *arguments),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as building:
+        assert building.stdout is not None
+        for line in building.stdout:
+            last.append(line)
+            if "STEP " in line:
+                note(line.strip()[:100])
+    if building.returncode != 0:
+        raise Trouble(f"the build failed:\n{''.join(last)}")
+
+
 def has(name: str) -> bool:
     """Tell whether the store has the image `name`."""
     try:
@@ -105,6 +130,10 @@ def identity(name: str) -> str:
 
 
 def clean_up() -> None:
-    """Take away the mounts and the run-time state that buildah leaves behind; nothing of it may run."""
+    """Take away what buildah leaves behind: an interrupted build's containers, mounts, run-time state.
+
+    Only for a caller that keeps other builds away meanwhile.
+    """
+    run("rm", "--all")
     mounts.unmount([store(), _RUN])
     shutil.rmtree(_RUN, ignore_errors=True)

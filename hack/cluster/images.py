@@ -64,20 +64,18 @@ def publish(names: list[str], registry: str | None = None) -> str:
     packages.ensure(packages.IMAGES)
     with exclusive(layout.cache() / "images.lock", "it builds images"):
         try:
-            for name in names:
-                _publish(IMAGES[name], registry)
+            return json.dumps({name: _publish(IMAGES[name], registry) for name in names})
         finally:
             buildah.clean_up()
-    return references(names, registry)
 
 
-def references(names: list[str] | None = None, registry: str | None = None) -> str:
-    """Return the exact reference of each image, by name, as JSON."""
-    chosen = [IMAGES[name] for name in names or IMAGES]
-    return json.dumps({image.name: image.reference(registry or runtime.REGISTRY, image.digest()) for image in chosen})
+def references(registry: str | None = None) -> str:
+    """Return, as JSON by name, the exact reference that each image would get from the files as they are now."""
+    at = registry or runtime.REGISTRY
+    return json.dumps({image.name: image.reference(at, image.digest()) for image in IMAGES.values()})
 
 
-def _publish(image: Image, registry: str | None) -> None:
+def _publish(image: Image, registry: str | None) -> str:
     digest = image.digest()
     tags = [image.reference(registry or runtime.REGISTRY, tag) for tag in (digest, "dev")]
     if registry is None and _manifest(image, digest) and _manifest(image, digest) == _manifest(image, "dev"):
@@ -87,20 +85,20 @@ def _publish(image: Image, registry: str | None) -> None:
         _push(tags, registry)
     if registry is None:
         _pull(tags)
+    return tags[0]
 
 
 def _build(image: Image, tags: list[str]) -> None:
     base_image.ensure()
     options = ["--layers", "--isolation", "oci", "--network", "host"]
     options += ["--force-rm", "--pull=false", "--format", "docker", "--file", str(layout.CHECKOUT / image.dockerfile)]
-    options += buildah.build_options()
     options += ["--target", image.target] if image.target else []
     for name, value in image.arguments.items():
         options += ["--build-arg", f"{name}={value}"]
     for tag in tags:
         options += ["--tag", tag]
-    with step(f"building the image {image.name}"):
-        buildah.run("bud", *options, layout.CHECKOUT)
+    with step(f"building the image {image.name}") as building:
+        buildah.build(*options, layout.CHECKOUT, note=lambda line: setattr(building, "detail", line))
 
 
 def _push(tags: list[str], registry: str | None) -> None:
@@ -134,7 +132,8 @@ def _pull(tags: list[str]) -> None:
 
 def purge() -> None:
     """Delete the cache, image stores included."""
-    buildah.clean_up()
+    if packages.find("buildah"):
+        buildah.clean_up()
     shutil.rmtree(layout.cache(), ignore_errors=True)
     left = layout.cache()
     if left.exists() and any(Path(left).iterdir()):

@@ -28,6 +28,8 @@ def main() -> int:
     except subprocess.CalledProcessError as failed:
         output = (failed.stderr or b"") if isinstance(failed.stderr, bytes) else (failed.stderr or "").encode()
         say(f"error: {' '.join(map(str, failed.cmd))} failed ({failed.returncode}) {output.decode(errors='replace')}")
+    except OSError as denied:
+        say(f"error: {denied}" + ("" if os.geteuid() == 0 else " (this is not root)"))
     except KeyboardInterrupt:
         say("interrupted; the same command goes on from here")
         return 130
@@ -54,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     built = add("images", _images, "build the images and push those that changed")
     built.add_argument("names", nargs="*", metavar="image", help=f"of: {', '.join(images.IMAGES)}")
     built.add_argument("--registry", default=os.environ.get("REGISTRY") or None, help="push there, not to the node")
-    add("image-refs", _image_refs, "print the exact reference of each image as JSON")
+    refs = add("image-refs", _image_refs, "print the exact reference of each image as JSON, building nothing")
+    refs.add_argument("--registry", default=os.environ.get("REGISTRY") or None)
     enter = add("enter", _enter, "run a command, or a shell, in the node's network with KUBECONFIG set")
     enter.add_argument("arguments", nargs=argparse.REMAINDER)
     plane = add("control-plane", _control_plane, "run a control plane alone until Ctrl-C")
@@ -94,8 +97,8 @@ def _images(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _image_refs(_: argparse.Namespace) -> int:
-    print(images.references())
+def _image_refs(arguments: argparse.Namespace) -> int:
+    print(images.references(arguments.registry))
     return 0
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 HEARTBEAT_SECONDS = 15.0
 
@@ -14,22 +15,31 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+@dataclass
+class Step:
+    """A step that is under way; who runs it may say in `detail` where it has got to."""
+
+    detail: str = ""
+
+
 @contextmanager
-def step(what: str, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> Iterator[None]:
+def step(what: str, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> Iterator[Step]:
     """Announce `what`, repeat it with the elapsed time while the body runs, and say how long it took."""
+    current = Step()
     started = time.monotonic()
     done = threading.Event()
 
     def beat() -> None:
         while not done.wait(heartbeat_seconds):
-            say(f"  ... {what}: {time.monotonic() - started:.0f} s so far")
+            where = f" ({current.detail})" if current.detail else ""
+            say(f"  ... {what}: {time.monotonic() - started:.0f} s so far{where}")
 
     say(f"{what} ...")
     ticker = threading.Thread(target=beat, daemon=True)
     ticker.start()
     finished = False
     try:
-        yield
+        yield current
         finished = True
     finally:
         done.set()
