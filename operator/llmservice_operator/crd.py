@@ -1,8 +1,7 @@
 """The CustomResourceDefinition, generated from the pydantic schema.
 
 pydantic writes JSON Schema; the API server wants a structural schema, a strict subset of OpenAPI 3.0. `structural` is
-the way from one to the other for what our schema uses, and refuses the rest. `python -m llmservice_operator.crd FILE`
-writes the manifest.
+the way from one to the other for what our schema uses, and refuses the rest. `make crd` writes crds/llmservice.yaml.
 """
 
 from collections.abc import Mapping
