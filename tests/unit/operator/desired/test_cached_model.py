@@ -1,0 +1,159 @@
+"""Which model the pods load, while models come and go."""
+
+from dataclasses import replace
+from typing import Any
+
+from llmservice_operator import names
+from llmservice_operator.children import Children, Manifest
+from llmservice_operator.desired import desired, model_facts, verdict
+from llmservice_operator.desired.cached_model import KEPT_VERDICTS, cached_model
+from llmservice_operator.desired.effective import effective
+from llmservice_operator.schema import LLMService
+from llmservice_operator.settings import Settings
+from tests.support.builders import (
+    NOW,
+    VERDICT,
+    as_live,
+    cached,
+    children_of,
+    complete,
+    ended_pod,
+    make_llmservice,
+    make_settings,
+    manifest_of,
+    ready_pod,
+    rolled_out,
+    serving,
+)
+
+OTHER_COMMIT = "f" * 40
+
+
+def wanted(llmservice: LLMService, children: Children, settings: Settings, kind: str) -> Manifest:
+    return manifest_of(desired(llmservice, children, settings, NOW).manifests, kind)
+
+
+def revision(deployment: Manifest) -> str:
+    return str(deployment["spec"]["template"]["metadata"]["labels"][names.REVISION_LABEL])
+
+
+def test_the_old_model_keeps_serving_unchanged_while_a_new_one_downloads() -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(), settings)
+    edited = make_llmservice(repo="google/gemma-3-1b", model={"servedName": "big"})
+    before = wanted(make_llmservice(), children, settings, "Deployment")
+    assert wanted(edited, children, settings, "Deployment") == before
+    assert wanted(edited, children, settings, "Job")["metadata"]["name"] != children.jobs[0]["metadata"]["name"]
+
+
+def test_other_edits_reach_the_pods_while_a_new_model_downloads() -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(), settings)
+    edited = make_llmservice(repo="google/gemma-3-1b", engine={"maxModelLen": 1024})
+    data = wanted(edited, children, settings, "ConfigMap")["data"]
+    assert (data["LLMSERVICE_MAX_MODEL_LEN"], data["MODEL_NAME"]) == ("1024", "google/gemma-3-270m")
+
+
+def test_the_pods_change_over_when_the_new_model_is_there() -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(), settings)
+    edited = make_llmservice(repo="google/gemma-3-1b")
+    job = complete(as_live(wanted(edited, children, settings, "Job")))
+    said = {**VERDICT, "commit": OTHER_COMMIT, "path": "quantized/other"}
+    after = replace(children, jobs=(job,), pods=(*children.pods, ended_pod(job, {"verdict": said})))
+    data = wanted(edited, after, settings, "ConfigMap")["data"]
+    assert data["MODEL_NAME"] == "google/gemma-3-1b"
+    assert data["LLMSERVICE_MODEL_PATH"] == "/cache/quantized/other"
+    assert data["LLMSERVICE_MODEL_REVISION"] == OTHER_COMMIT
+    old = wanted(make_llmservice(), children, settings, "Deployment")
+    assert revision(wanted(edited, after, settings, "Deployment")) != revision(old)
+
+
+def test_going_back_to_an_earlier_model_needs_no_warm_up() -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(), settings)
+    edited = make_llmservice(repo="google/gemma-3-1b")
+    job = complete(as_live(wanted(edited, children, settings, "Job")))
+    pod = ended_pod(job, {"verdict": {**VERDICT, "commit": OTHER_COMMIT}})
+    claim = as_live(wanted(edited, replace(children, jobs=(job,), pods=(pod,)), settings, "PersistentVolumeClaim"))
+    assert len(verdict.records(claim["metadata"]["annotations"][names.CACHED_ANNOTATION])) == 2
+
+    back = desired(make_llmservice(), replace(children, claims=(claim,), jobs=(), pods=()), settings, NOW)
+    assert "Job" not in [manifest["kind"] for manifest in back.manifests]
+    assert manifest_of(back.manifests, "ConfigMap")["data"]["MODEL_NAME"] == "google/gemma-3-270m"
+
+
+def test_a_changed_served_name_alone_reaches_the_pods_at_once() -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(), settings)
+    data = wanted(make_llmservice(model={"servedName": "small"}), children, settings, "ConfigMap")["data"]
+    assert data["LLMSERVICE_SERVED_NAME"] == "small"
+
+
+def test_a_shared_cache_is_remembered_by_the_live_template_when_the_job_is_gone() -> None:
+    settings, shared = make_settings(), {"claimName": "shared"}
+    llmservice = make_llmservice(cache=shared)
+    job = complete(as_live(wanted(llmservice, Children(), settings, "Job")))
+    children = children_of(job, ended_pod(job, {"verdict": VERDICT}))
+    deployment = rolled_out(as_live(wanted(llmservice, children, settings, "Deployment")))
+
+    later = desired(llmservice, children_of(deployment, ready_pod(deployment)), settings, NOW)
+    assert [manifest["kind"] for manifest in later.manifests] == ["ConfigMap", "Deployment", "Service"]
+    assert manifest_of(later.manifests, "Deployment")["spec"] == deployment["spec"]
+
+
+def test_a_verdict_about_an_earlier_volume_of_the_same_name_does_not_count() -> None:
+    llmservice, settings = make_llmservice(), make_settings()
+    children = cached(llmservice, settings)
+    volume = {**children.claims[0], "metadata": {**children.claims[0]["metadata"], "uid": "another"}}
+    after = desired(llmservice, replace(children, claims=(volume,)), settings, NOW)
+    assert [manifest["kind"] for manifest in after.manifests] == ["PersistentVolumeClaim", "Service"]
+    assert after.deletions == children.jobs
+
+
+def test_a_retained_volume_is_taken_up_again_without_a_warm_up() -> None:
+    llmservice, settings = make_llmservice(cache={"reclaimPolicy": "Retain"}), make_settings()
+    claim = as_live(wanted(llmservice, cached(llmservice, settings), settings, "PersistentVolumeClaim"))
+    again = desired(llmservice, children_of(claim), settings, NOW)
+    kinds = [manifest["kind"] for manifest in again.manifests]
+    assert kinds == ["PersistentVolumeClaim", "ConfigMap", "Deployment", "Service"]
+    assert "ownerReferences" not in manifest_of(again.manifests, "PersistentVolumeClaim")["metadata"]
+
+
+def test_a_volume_never_shrinks_and_keeps_its_class() -> None:
+    settings = make_settings(profile={"storageClassName": "new", "cacheSize": "1Gi"})
+    llmservice = make_llmservice()
+    live = as_live(wanted(llmservice, Children(), settings, "PersistentVolumeClaim"))
+    live["spec"] |= {"storageClassName": "old", "resources": {"requests": {"storage": "5Gi"}}}
+    spec = wanted(llmservice, children_of(live), settings, "PersistentVolumeClaim")["spec"]
+    assert spec["storageClassName"] == "old"
+    assert spec["resources"] == {"requests": {"storage": "5Gi"}}
+
+
+def test_another_storage_class_is_another_volume_beside_the_old_one() -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(), settings)
+    edited = make_llmservice(cache={"storageClassName": "fast"})
+    after = desired(edited, children, settings, NOW)
+    claim = manifest_of(after.manifests, "PersistentVolumeClaim")
+    assert claim["metadata"]["name"].startswith("gemma-cache-")
+    volumes = manifest_of(after.manifests, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert volumes[0]["persistentVolumeClaim"] == {"claimName": "gemma-cache"}
+    assert children.claims[0] not in after.deletions
+
+
+def test_only_a_few_verdicts_are_remembered_and_the_one_in_use_is_never_forgotten() -> None:
+    llmservice, settings = make_llmservice(), make_settings()
+    children = serving(llmservice, settings)
+    key = model_facts.of_deployment(children.deployment)
+    assert key is not None
+    known = verdict.Verdict.model_validate(VERDICT)
+    records = {key.key: known, **{f"other-{number}": known for number in range(9)}}
+    claim: dict[str, Any] = {**children.claims[0]}
+    claim["metadata"] = {**claim["metadata"], "annotations": {names.CACHED_ANNOTATION: verdict.annotation(records)}}
+    profile = settings.profile("cpu")
+    assert profile is not None
+    found = cached_model(llmservice, effective(llmservice, profile, settings), replace(children, claims=(claim,)))
+    assert found is not None
+    assert len(found.records) == KEPT_VERDICTS
+    assert list(found.records) == [key.key, "other-6", "other-7", "other-8"]
