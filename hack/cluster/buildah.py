@@ -124,11 +124,6 @@ def has(name: str) -> bool:
     return True
 
 
-def identity(name: str) -> str:
-    """Return the id of the image `name`."""
-    return run("inspect", "--type", "image", "--format", "{{.FromImageID}}", name).strip()
-
-
 def clean_up() -> None:
     """Take away what buildah leaves behind: an interrupted build's containers, mounts, run-time state.
 
