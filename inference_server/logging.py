@@ -28,7 +28,9 @@ def configure(log_format: Literal["json", "text"], level: str) -> None:
         structlog.processors.JSONRenderer(serializer=_dumps),
     ]
     if log_format == "text":
-        render = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        # The default formatter of exceptions prints local variables, prompts and keys among them.
+        plain = structlog.dev.plain_traceback
+        render = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -59,7 +59,7 @@ async def _serve(
     async with _in_background(management_server(state, metrics), management):
         serving = asyncio.create_task(public_server.serve(sockets=[public]))
         reloading = asyncio.create_task(keys.reload_forever()) if keys else None
-        working = asyncio.create_task(_work(settings, state, client, model_server))
+        working = asyncio.create_task(load_and_run(settings, state, client, model_server))
         stopping = asyncio.create_task(stop.first.wait())
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
         try:
@@ -73,8 +73,8 @@ async def _serve(
             await client.close()
 
 
-async def _work(settings: Settings, state: ServerState, client: EngineClient, model_server: ModelServer) -> None:
-    """Load and run until the engine ends.
+async def load_and_run(settings: Settings, state: ServerState, client: EngineClient, model_server: ModelServer) -> None:
+    """Load tokenizer and model, become ready, and pass messages on until the engine ends; never returns normally.
 
     Raises:
         EngineFailed, LoadFailure: why it ended.

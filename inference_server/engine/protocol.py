@@ -111,7 +111,7 @@ def _receive_exactly(connection: socket.socket, count: int) -> bytes | None:
     while len(received) < count:
         try:
             piece = connection.recv(min(count - len(received), 1 << 20))
-        except ConnectionResetError:
+        except OSError:
             return None
         if not piece:
             return None

@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from inference_server.text.tokenizer import ChatTemplateError, Message
 
-LIMIT_SECONDS = 2.0
+LIMIT_SECONDS = 1.0
 LIMIT_CHARACTERS = 8 * 1024 * 1024
 TEMPLATE_LIMIT_CHARACTERS = 1024 * 1024
 

@@ -1,0 +1,223 @@
+"""Rows H01, H02, H18, H25, H26 of the catalogue of bad input, and their neighbours: status, parameter and message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.model_server import running_server
+
+JSON = {"content-type": "application/json"}
+COMPLETION = {"model": "tiny", "prompt": "hello"}
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/generate"])
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        pytest.param(b"", "The request body is empty: send a JSON object.", id="H01 empty body"),
+        pytest.param(
+            b'{"model": "tiny",\n "prompt": }',
+            "The request body is not valid JSON: unexpected character, expected a JSON value at line 2 column 12.",
+            id="H02 invalid JSON",
+        ),
+        pytest.param(b'["hello"]', "The request body must be a JSON object.", id="H04 array at the top"),
+        pytest.param(b'{"a":' * 5000, "depth limit exceeded", id="H05 nesting"),
+        pytest.param(b'{"temperature": NaN}', "not valid JSON", id="H07 NaN"),
+        pytest.param(b'{"text": "\xff"}', "not valid JSON", id="H28 invalid UTF-8"),
+        pytest.param(b'{"text": "\\ud800"}', "not valid JSON", id="H28 lone surrogate"),
+    ],
+)
+async def test_a_body_that_is_no_json_object_is_a_400_that_says_where(path: str, raw: bytes, message: str) -> None:
+    async with running_server() as server:
+        answer = await server.http.post(path, content=raw, headers=JSON)
+    assert answer.status_code == 400
+    body = answer.json()
+    assert message in (body["detail"] if path == "/generate" else body["error"]["message"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        pytest.param("max_tokens", 0, "Input should be greater than or equal to 1", id="H25 zero"),
+        pytest.param("max_tokens", -1, "Input should be greater than or equal to 1", id="H25 negative"),
+        pytest.param("max_tokens", 10**12, "Input should be less than or equal to 1048576", id="H25 huge"),
+        pytest.param("max_tokens", 1.5, "Input should be a valid integer", id="H25 fraction"),
+        pytest.param("max_tokens", "10", "Input should be a valid integer", id="H25 text"),
+        pytest.param("max_tokens", True, "Input should be a valid integer", id="a boolean"),
+        pytest.param("temperature", -1, "Input should be greater than or equal to 0", id="H29 negative"),
+        pytest.param("temperature", 10**9, "Input should be less than or equal to 2", id="H29 huge"),
+        pytest.param("temperature", "1", "Input should be a valid number", id="H29 text"),
+        pytest.param("top_p", 0, "Input should be greater than 0", id="H29 top_p"),
+        pytest.param("stop", [""], "String should have at least 1 character", id="H31 empty stop"),
+        pytest.param("stop", ["a"] * 1000, "Tuple should have at most 16 items", id="H31 many stops"),
+        pytest.param("seed", 2**70, "Input should be a valid integer", id="H33 seed"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/completions", COMPLETION), ("/v1/chat/completions", CHAT), ("/generate", {"text": "hello"})],
+)
+async def test_a_value_out_of_range_is_refused_by_name(
+    path: str, body: dict[str, Any], field: str, value: Any, message: str
+) -> None:
+    async with running_server() as server:
+        raw = _dumps({**body, field: value})
+        answer = await server.http.post(path, content=raw, headers=JSON)
+    if path == "/generate":
+        assert answer.status_code == 422
+        (item,) = answer.json()["detail"]
+        assert item["loc"][:2] == ["body", field]
+        assert message in item["msg"]
+    else:
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert error["type"] == "invalid_request_error"
+        assert error["param"].split("[")[0] == field
+        assert message in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "code"),
+    [
+        pytest.param("/v1/completions", {**COMPLETION, "n": 2}, "n", "unsupported_value", id="H30 several choices"),
+        pytest.param("/v1/completions", {**COMPLETION, "logprobs": 3}, "logprobs", "unsupported_value", id="logprobs"),
+        pytest.param("/v1/completions", {**COMPLETION, "echo": True}, "echo", "unsupported_value", id="echo"),
+        pytest.param(
+            "/v1/completions", {**COMPLETION, "top_k": 5}, "top_k", "unsupported_parameter", id="unknown field"
+        ),
+        pytest.param("/v1/completions", {"model": "tiny"}, "prompt", "missing_required_parameter", id="no prompt"),
+        pytest.param("/v1/completions", {"prompt": "hello"}, "model", "missing_required_parameter", id="no model"),
+        pytest.param("/v1/completions", {**COMPLETION, "prompt": ""}, "prompt", "invalid_value", id="empty prompt"),
+        pytest.param("/v1/completions", {**COMPLETION, "prompt": [1]}, "prompt", "invalid_value", id="token ids"),
+        pytest.param(
+            "/v1/completions",
+            {**COMPLETION, "presence_penalty": 1},
+            "presence_penalty",
+            "unsupported_value",
+            id="penalty",
+        ),
+        pytest.param(
+            "/v1/completions",
+            {**COMPLETION, "logit_bias": {"1": 5}},
+            "logit_bias",
+            "invalid_value",
+            id="H32 logit bias",
+        ),
+        pytest.param(
+            "/v1/chat/completions", {**CHAT, "messages": []}, "messages", "invalid_value", id="H20 no message"
+        ),
+        pytest.param(
+            "/v1/chat/completions",
+            {**CHAT, "messages": [{"role": "wizard", "content": "x"}]},
+            "messages[0].role",
+            "unsupported_value",
+            id="H21 unknown role",
+        ),
+        pytest.param(
+            "/v1/chat/completions", {**CHAT, "chat_template": "x"}, "chat_template", "unsupported_parameter", id="H37"
+        ),
+        pytest.param("/v1/chat/completions", {**CHAT, "tools": []}, "tools", "unsupported_parameter", id="tools"),
+        pytest.param(
+            "/v1/chat/completions",
+            {**CHAT, "response_format": {"type": "json_object"}},
+            "response_format.type",
+            "unsupported_value",
+            id="response format",
+        ),
+    ],
+)
+async def test_a_field_that_would_change_the_answer_is_refused_and_never_ignored(
+    path: str, body: dict[str, Any], param: str, code: str
+) -> None:
+    async with running_server() as server:
+        answer = await server.http.post(path, json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["param"], error["code"], error["type"]) == (param, code, "invalid_request_error")
+
+
+async def test_an_image_is_refused_for_a_text_model() -> None:
+    image = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}
+    async with running_server() as server:
+        body = {**CHAT, "messages": [{"role": "user", "content": [image]}]}
+        answer = await server.http.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith("messages[0].content")
+
+
+async def test_h18_an_unknown_model_is_a_404_that_names_the_one_there_is() -> None:
+    async with running_server() as server:
+        answer = await server.http.post("/v1/completions", json={**COMPLETION, "model": "gpt-9"})
+    assert answer.status_code == 404
+    assert answer.json()["error"] == {
+        "message": "The model 'gpt-9' does not exist. Available: 'tiny'.",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"model": "tiny", "prompt": "x" * 200}),
+        ("/v1/chat/completions", {"model": "tiny", "messages": [{"role": "user", "content": "x" * 183}]}),
+        ("/generate", {"text": "x" * 200}),
+    ],
+)
+async def test_h26_a_prompt_longer_than_the_context_is_a_400_with_both_counts(path: str, body: dict[str, Any]) -> None:
+    async with running_server(max_model_len=128) as server:
+        answer = await server.http.post(path, json=body)
+    assert answer.status_code == 400
+    content = answer.json()
+    message = content["detail"] if path == "/generate" else content["error"]["message"]
+    assert "maximum context length is 128 tokens" in message
+    assert "201 tokens (200 in the prompt, 1 in the completion)" in message
+    if path != "/generate":
+        assert content["error"]["code"] == "context_length_exceeded"
+
+
+async def test_a_completion_that_does_not_fit_is_refused_when_asked_for_and_shortened_when_it_is_the_default() -> None:
+    async with running_server(max_model_len=128, max_tokens=100) as server:
+        asked = await server.http.post("/v1/completions", json={**COMPLETION, "prompt": "x" * 120, "max_tokens": 9})
+        default = await server.http.post("/v1/completions", json={**COMPLETION, "prompt": "x" * 120})
+    assert asked.json()["error"]["param"] == "max_tokens"
+    assert "129 tokens (120 in the prompt, 9 in the completion)" in asked.json()["error"]["message"]
+    assert default.json()["usage"]["completion_tokens"] == 8
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+async def test_another_media_type_is_a_415(content_type: str) -> None:
+    async with running_server() as server:
+        answer = await server.http.post("/generate", content=b"{}", headers={"content-type": content_type})
+    assert answer.status_code == 415
+
+
+async def test_a_body_over_two_mebibytes_is_a_413() -> None:
+    async with running_server() as server:
+        known = await server.http.post("/generate", json={"text": "x" * 2**21})
+        unknown = await server.http.post("/generate", content=_pieces(40), headers=JSON)
+    assert (known.status_code, unknown.status_code) == (413, 413)
+    assert known.headers["connection"] == "close"
+
+
+async def test_unknown_paths_and_methods_get_an_error_object() -> None:
+    async with running_server() as server:
+        path = await server.http.get("/v1/embeddings")
+        method = await server.http.get("/v1/completions")
+    assert (path.status_code, path.json()["error"]["code"]) == (404, "not_found")
+    assert (method.status_code, method.json()["error"]["code"]) == (405, "method_not_allowed")
+
+
+async def _pieces(count: int) -> Any:
+    for _ in range(count):
+        yield b"x" * 65536
+
+
+def _dumps(body: dict[str, Any]) -> bytes:
+    import json
+
+    return json.dumps(body).encode()
