@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import kopf
@@ -24,8 +24,7 @@ logger = structlog.get_logger(__name__)
 RESTART_SECONDS: Final = 5.0
 LONGEST_BACKOFF_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 3.0
-
-Login = Callable[[], "asyncio.Future[Credentials]"]
+TLS_GOODBYE_SECONDS: Final = 0.25
 
 
 class JitteredBackoffs:
@@ -38,7 +37,7 @@ class JitteredBackoffs:
             delay = min(LONGEST_BACKOFF_SECONDS, delay * 2)
 
 
-def registry(added: Callable[[Key], None], login: Callable[[], Any]) -> kopf.OperatorRegistry:
+def registry(added: Callable[[Key], None], login: Callable[[], Awaitable[Credentials]]) -> kopf.OperatorRegistry:
     """Return the handlers. `added` must be safe to call from another thread; `login` returns a coroutine of
     Credentials.
     """
@@ -126,10 +125,15 @@ class KopfThread:
             self._stop.wait(RESTART_SECONDS)
 
     async def _operate(self) -> None:
-        await kopf.operator(
-            registry=self._handlers,
-            stop_flag=self._stop,
-            standalone=True,
-            clusterwide=not self._namespaces,
-            namespaces=self._namespaces,
-        )
+        try:
+            await kopf.operator(
+                registry=self._handlers,
+                stop_flag=self._stop,
+                standalone=True,
+                clusterwide=not self._namespaces,
+                namespaces=self._namespaces,
+            )
+        finally:
+            # kopf cancels its watches and returns; their TLS connections need a moment more,
+            # and this loop is closed next.
+            await asyncio.sleep(TLS_GOODBYE_SECONDS)

@@ -1,0 +1,156 @@
+"""Whatever somebody does to a child by hand is undone within five seconds, and nobody else's object is touched."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.support.api import Api, Manifest
+from tests.support.controlplane import ControlPlane
+from tests.support.running_operator import running_operator
+from tests.support.stage import autoscaled, condition, finish_warmup, llmservice, serve, wait_condition
+
+REPAIR_SECONDS = 5.0
+
+
+@pytest.fixture
+async def api(plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
+    async with Api(plane, namespace) as api, running_operator(plane.kubeconfig, namespace):
+        yield api
+
+
+async def _name_of(api: Api, kind: str) -> str:
+    return str((await api.all(kind))[0]["metadata"]["name"])
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Service", "HorizontalPodAutoscaler", "ConfigMap"])
+async def test_a_deleted_child_comes_back(api: Api, kind: str) -> None:
+    await api.create(llmservice("llama", scaling=autoscaled()))
+    await serve(api, "llama")
+    name = await _name_of(api, kind)
+    uid = (await api.get(kind, name))["metadata"]["uid"]
+    await api.delete(kind, name)
+
+    async def is_back() -> bool:
+        found = await api.find(kind, name)
+        return found is not None and found["metadata"]["uid"] != uid
+
+    await api.eventually(f"{kind} is back", is_back, REPAIR_SECONDS)
+
+
+EDITS: list[Any] = [
+    pytest.param("Deployment", {"spec": {"replicas": 3}}, id="scale"),
+    pytest.param("Deployment", {"spec": {"strategy": {"rollingUpdate": {"maxSurge": 2}}}}, id="surge"),
+    pytest.param("Deployment", {"metadata": {"annotations": {"llmservice.dev/applied-hash": "x"}}}, id="our hash"),
+    pytest.param("Service", {"spec": {"sessionAffinity": "ClientIP"}}, id="affinity"),
+    pytest.param("Service", {"metadata": {"labels": {"app.kubernetes.io/component": "theirs"}}}, id="component label"),
+    pytest.param("Service", {"metadata": {"labels": {"app.kubernetes.io/instance": "theirs"}}}, id="instance label"),
+    pytest.param("Job", {"spec": {"parallelism": 2}}, id="job parallelism"),
+]
+
+
+@pytest.mark.parametrize(("kind", "edit"), EDITS)
+async def test_an_edited_field_of_ours_is_put_back(api: Api, kind: str, edit: Manifest) -> None:
+    await api.create(llmservice("llama"))
+    await serve(api, "llama")
+    name = await _name_of(api, kind)
+    before = await api.get(kind, name)
+    await api.merge(kind, name, edit)
+
+    async def is_as_before() -> bool:
+        return _picked(await api.get(kind, name), edit) == _picked(before, edit)
+
+    await api.eventually(f"{kind} is as before", is_as_before, REPAIR_SECONDS)
+
+
+async def test_fields_of_others_stay(api: Api) -> None:
+    await api.create(llmservice("llama"))
+    await serve(api, "llama")
+    await api.merge("Service", "llama", {"metadata": {"annotations": {"theirs": "kept"}}})
+    await api.delete("Deployment", "llama")
+
+    async def is_back() -> bool:
+        return await api.find("Deployment", "llama") is not None
+
+    await api.eventually("the operator has reconciled", is_back)
+    assert (await api.get("Service", "llama"))["metadata"]["annotations"]["theirs"] == "kept"
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Service", "PersistentVolumeClaim", "ConfigMap", "Job"])
+async def test_removed_labels_come_back(api: Api, kind: str) -> None:
+    await api.create(llmservice("llama"))
+    await serve(api, "llama")
+    name = await _name_of(api, kind)
+    before = await api.get(kind, name)
+    await api.merge(kind, name, {"metadata": {"labels": dict.fromkeys(before["metadata"]["labels"])}})
+
+    async def has_labels() -> bool:
+        meta = (await api.get(kind, name))["metadata"]
+        # A Job without any label is given those of its pods by the API server, so there may be more than before.
+        is_labelled = before["metadata"]["labels"].items() <= meta.get("labels", {}).items()
+        return bool(is_labelled and meta["uid"] == before["metadata"]["uid"])
+
+    await api.eventually(f"labels of the {kind}", has_labels, REPAIR_SECONDS)
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Service", "ConfigMap", "Job"])
+async def test_a_removed_owner_reference_comes_back(api: Api, kind: str) -> None:
+    await api.create(llmservice("llama"))
+    await serve(api, "llama")
+    name = await _name_of(api, kind)
+    before = (await api.get(kind, name))["metadata"]
+    await api.merge(kind, name, {"metadata": {"ownerReferences": None}})
+
+    async def has_owner() -> bool:
+        meta = (await api.get(kind, name))["metadata"]
+        return bool(meta.get("ownerReferences") == before["ownerReferences"] and meta["uid"] == before["uid"])
+
+    await api.eventually(f"owner of the {kind}", has_owner, REPAIR_SECONDS)
+
+
+async def test_a_foreign_deployment_is_never_adopted(api: Api) -> None:
+    foreign = _foreign_deployment("llama")
+    before = await api.create(foreign)
+    await api.create(llmservice("llama"))
+    await finish_warmup(api, "llama")
+    conflicted = await wait_condition(api, "llama", "ConfigurationValid", "False", "ChildNameConflict")
+    after = await api.get("Deployment", "llama")
+    assert after["spec"] == before["spec"]
+    assert "ownerReferences" not in after["metadata"]
+    assert condition(conflicted, "Stalled")["status"] == "True"
+    assert condition(conflicted, "Ready")["reason"] == "ChildNameConflict"
+
+
+async def test_of_two_llmservices_with_one_child_name_the_second_yields(api: Api) -> None:
+    await api.create(llmservice("first"))
+    first = await serve(api, "first")
+    reference = {
+        "apiVersion": "llmservice.dev/v1alpha1",
+        "kind": "LLMService",
+        "name": "first",
+        "uid": first["metadata"]["uid"],
+        "controller": True,
+    }
+    service: Manifest = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "second"}}
+    service["metadata"]["ownerReferences"] = [reference]
+    service["spec"] = {"ports": [{"port": 80}]}
+    before = await api.create(service)
+    await api.create(llmservice("second"))
+    await wait_condition(api, "second", "ConfigurationValid", "False", "ChildNameConflict")
+    after = await api.get("Service", "second")
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+def _foreign_deployment(name: str) -> Manifest:
+    labels = {"app": "theirs"}
+    container = {"name": "web", "image": "theirs"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def _picked(manifest: Any, like: Any) -> Any:
+    """Return the fields of `manifest` that `like` names."""
+    if not isinstance(like, dict):
+        return manifest
+    return {field: _picked((manifest or {}).get(field), value) for field, value in like.items()}

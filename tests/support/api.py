@@ -1,0 +1,117 @@
+"""What a person with kubectl does to a cluster, for tests: plain requests under a user agent and field manager of its own."""
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from tests.support.controlplane import ControlPlane
+
+Manifest = dict[str, Any]
+
+PATHS = {
+    "LLMService": ("apis/llmservice.dev/v1alpha1", "llmservices"),
+    "Deployment": ("apis/apps/v1", "deployments"),
+    "ReplicaSet": ("apis/apps/v1", "replicasets"),
+    "Service": ("api/v1", "services"),
+    "HorizontalPodAutoscaler": ("apis/autoscaling/v2", "horizontalpodautoscalers"),
+    "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
+    "ConfigMap": ("api/v1", "configmaps"),
+    "ResourceQuota": ("api/v1", "resourcequotas"),
+    "Job": ("apis/batch/v1", "jobs"),
+    "Pod": ("api/v1", "pods"),
+    "Event": ("apis/events.k8s.io/v1", "events"),
+}
+OURS = "app.kubernetes.io/managed-by=llmservice-operator"
+
+
+class Api:
+    """One namespace of a control plane, seen by its administrator."""
+
+    def __init__(self, plane: ControlPlane, namespace: str):
+        self.namespace = namespace
+        context = ssl.create_default_context(cafile=str(plane.ca_file))
+        context.load_cert_chain(plane.client_certificate, plane.client_key)
+        self._http = httpx.AsyncClient(
+            base_url=plane.url, verify=context, trust_env=False, timeout=10, headers={"User-Agent": "a-person"}
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def get(self, kind: str, name: str) -> Manifest:
+        """Return one object; a missing one is an httpx.HTTPStatusError with status 404."""
+        return await self._json("GET", self._path(kind, name))
+
+    async def find(self, kind: str, name: str) -> Manifest | None:
+        """Return one object, or None."""
+        answer = await self._http.get(self._path(kind, name))
+        return None if answer.status_code == 404 else dict(answer.raise_for_status().json())
+
+    async def all(self, kind: str, selector: str = OURS) -> list[Manifest]:
+        """Return the objects of a kind, by default those with the operator's label."""
+        query = {"labelSelector": selector} if selector else {}
+        return list((await self._json("GET", self._path(kind), params=query))["items"])
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object in this namespace."""
+        return await self._json("POST", self._path(manifest["kind"]), json=manifest)
+
+    async def merge(self, kind: str, name: str, patch: Manifest, subresource: str = "") -> Manifest:
+        """Merge-patch an object as `kubectl edit` does, or one of its subresources."""
+        path = self._path(kind, name) + (f"/{subresource}" if subresource else "")
+        headers = {"Content-Type": "application/merge-patch+json"}
+        content = json.dumps(patch)
+        return await self._json(
+            "PATCH", path, content=content, headers=headers, params={"fieldManager": "kubectl-edit"}
+        )
+
+    async def delete(self, kind: str, name: str, propagation: str = "Background") -> None:
+        """Delete an object."""
+        await self._json("DELETE", self._path(kind, name), params={"propagationPolicy": propagation})
+
+    async def eventually(self, what: str, check: Callable[[], Any], within_seconds: float = 10.0) -> Any:
+        """Return the first true answer of the coroutine function `check`; fail with `what` after the deadline."""
+        deadline = time.monotonic() + within_seconds
+        while True:
+            found = await check()
+            if found:
+                return found
+            assert time.monotonic() < deadline, f"not within {within_seconds} s: {what}"
+            await asyncio.sleep(0.05)
+
+    def _path(self, kind: str, name: str | None = None) -> str:
+        root, plural = PATHS[kind]
+        return f"/{root}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
+
+    async def _json(self, method: str, path: str, **options: Any) -> Manifest:
+        answer = await self._http.request(method, path, **options)
+        if answer.is_error:
+            raise httpx.HTTPStatusError(f"{method} {path}: {answer.text}", request=answer.request, response=answer)
+        return dict(answer.json())
+
+
+def writes(plane: ControlPlane, namespace: str | None = None) -> list[str]:
+    """Return what the operator has written so far, from the audit log: "verb resource[/subresource] name status"."""
+    found = []
+    for line in plane.audit_log.read_text().splitlines():
+        entry = json.loads(line)
+        target = entry.get("objectRef", {})
+        is_ours = entry["userAgent"].startswith("llmservice-operator/") or entry["userAgent"].startswith("kopf/")
+        if not is_ours or entry["verb"] in ("get", "list", "watch"):
+            continue
+        if namespace is None or target.get("namespace") == namespace:
+            subresource = f"/{target['subresource']}" if "subresource" in target else ""
+            status = entry.get("responseStatus", {}).get("code")
+            found.append(f"{entry['verb']} {target['resource']}{subresource} {target.get('name')} {status}")
+    return found

@@ -1,0 +1,36 @@
+"""The real operator, in the test's own process and loop, on a real control plane."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from llmservice_operator import settings
+from llmservice_operator.process import Operator
+
+SETTINGS = {
+    "images": {"server": "registry.test/server:1"},
+    "defaultProfile": "cpu",
+    "profiles": {"cpu": {"env": {"LLMSERVICE_ENGINE": "fake"}}},
+}
+
+
+@asynccontextmanager
+async def running_operator(
+    kubeconfig: Path, *namespaces: str, port: int | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Run the operator for the given namespaces (none: all) while the body does; it is ready when the body starts."""
+    parsed = settings.parse({**SETTINGS, "watchNamespaces": list(namespaces)})
+    operator = Operator(parsed, kubeconfig, port)
+    task = asyncio.create_task(operator.run())
+    ready = asyncio.create_task(operator.is_ready.wait())
+    try:
+        async with asyncio.timeout(15):
+            await asyncio.wait([ready, task], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        yield task
+    finally:
+        ready.cancel()
+        task.cancel()
+        await asyncio.wait([task, ready])

@@ -1,0 +1,131 @@
+"""Plays the node that a control plane alone lacks: jobs finish and pods become ready when the test says so."""
+
+import json
+from typing import Any
+
+from tests.support.api import Api
+
+Manifest = dict[str, Any]
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+VERDICT: Manifest = {
+    "outcome": "Downloaded",
+    "commit": COMMIT,
+    "digest": "sha256:" + "ab" * 32,
+    "path": f"models/0011223344556677/{COMMIT}",
+    "quantization": "nf4",
+    "bytes": 1000,
+}
+
+
+def llmservice(name: str, **spec: Any) -> Manifest:
+    """Return the six lines, with more fields of the spec where given."""
+    source = {"huggingFace": {"repo": "acme/tiny"}}
+    return {
+        "apiVersion": "llmservice.dev/v1alpha1",
+        "kind": "LLMService",
+        "metadata": {"name": name},
+        "spec": {"model": {"source": source}, **spec},
+    }
+
+
+def autoscaled(minimum: int = 1, maximum: int = 4) -> Manifest:
+    """Return `spec.scaling` by requests in flight."""
+    metric = {
+        "metric": {"name": "llmservice_requests_in_flight"},
+        "target": {"type": "AverageValue", "averageValue": 6},
+    }
+    metrics = [{"type": "Pods", "pods": metric}]
+    return {"provider": "HPA", "minReplicas": minimum, "maxReplicas": maximum, "metrics": metrics}
+
+
+async def pods(api: Api, name: str, component: str) -> list[Manifest]:
+    """Return the pods of one component of an LLMService that are not being deleted."""
+    selector = f"app.kubernetes.io/instance={name},app.kubernetes.io/component={component}"
+    found = await api.all("Pod", selector)
+    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+async def finish_warmup(api: Api, name: str, verdict: Manifest = VERDICT) -> None:
+    """Let the warm-up pod of `name` end well with `verdict`."""
+
+    async def waiting() -> list[Manifest]:
+        found = await pods(api, name, "warmup")
+        return [pod for pod in found if pod["status"]["phase"] not in ("Succeeded", "Failed")]
+
+    pod = (await api.eventually(f"warm-up pod of {name}", waiting))[0]
+    message = json.dumps({"schema": 1, "verdict": verdict})
+    await _end(api, pod, "warmup", "Succeeded", 0, message)
+
+
+async def fail_warmup(api: Api, name: str, reason: str, exit_code: int) -> None:
+    """Let the warm-up pod of `name` fail with a typed reason."""
+
+    async def waiting() -> list[Manifest]:
+        return await pods(api, name, "warmup")
+
+    pod = (await api.eventually(f"warm-up pod of {name}", waiting))[0]
+    message = json.dumps({"schema": 1, "failure": {"reason": reason, "message": f"{reason} in the test"}})
+    await _end(api, pod, "warmup", "Failed", exit_code, message)
+
+
+async def _end(api: Api, pod: Manifest, container: str, phase: str, exit_code: int, message: str) -> None:
+    ended = {"exitCode": exit_code, "message": message, "reason": "Completed" if exit_code == 0 else "Error"}
+    ended |= {"startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:05Z"}
+    status = {"name": container, "image": "test", "imageID": "", "ready": False, "restartCount": 0}
+    state = {"phase": phase, "containerStatuses": [{**status, "state": {"terminated": ended}}]}
+    await api.merge("Pod", pod["metadata"]["name"], {"status": state}, "status")
+
+
+async def make_pods_ready(api: Api, name: str, count: int = 1) -> None:
+    """Let every server pod of `name` become ready, once there are at least `count`."""
+
+    async def enough() -> list[Manifest] | None:
+        found = await pods(api, name, "server")
+        return found if len(found) >= count else None
+
+    for pod in await api.eventually(f"{count} server pods of {name}", enough):
+        await make_ready(api, pod)
+
+
+async def make_ready(api: Api, pod: Manifest) -> None:
+    """Let one pod run and be ready."""
+    since = "2026-01-01T00:00:00Z"
+    container = {"name": "server", "image": "test", "imageID": "", "ready": True, "restartCount": 0, "started": True}
+    status = {
+        "phase": "Running",
+        "conditions": [
+            {"type": kind, "status": "True", "lastTransitionTime": since}
+            for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+        ],
+        "containerStatuses": [{**container, "state": {"running": {"startedAt": since}}}],
+    }
+    await api.merge("Pod", pod["metadata"]["name"], {"status": status}, "status")
+
+
+def condition(manifest: Manifest, kind: str) -> Manifest:
+    """Return one condition of an object, or an empty one."""
+    found = [entry for entry in manifest.get("status", {}).get("conditions", ()) if entry["type"] == kind]
+    return found[0] if found else {"status": None, "reason": None, "message": None}
+
+
+async def serve(api: Api, name: str, replicas: int = 1) -> Manifest:
+    """Take a new LLMService all the way to Ready and return it."""
+    await finish_warmup(api, name)
+    await make_pods_ready(api, name, replicas)
+    return await wait_condition(api, name, "Ready", "True")
+
+
+async def wait_condition(
+    api: Api, name: str, kind: str, status: str, reason: str | None = None, within_seconds: float = 10.0
+) -> Manifest:
+    """Return the LLMService once a condition about its current generation has a status, and a reason if one is given."""
+
+    async def reached() -> Manifest | None:
+        manifest = await api.get("LLMService", name)
+        entry = condition(manifest, kind)
+        is_current = entry.get("observedGeneration") == manifest["metadata"]["generation"]
+        return manifest if is_current and entry["status"] == status and reason in (None, entry["reason"]) else None
+
+    found: Manifest = await api.eventually(f"{name}: {kind}={status} {reason or ''}", reached, within_seconds)
+    return found
