@@ -39,7 +39,7 @@ def is_ready(pod: Manifest) -> bool:
 
 def is_scheduled(pod: Manifest) -> bool:
     """Whether a pod has a node."""
-    return "nodeName" in pod.get("spec", {})
+    return "nodeName" in pod.get("spec", {}) or _condition(pod, "PodScheduled").get("status") == "True"
 
 
 def revision(pod: Manifest) -> str | None:
