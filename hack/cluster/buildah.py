@@ -11,7 +11,6 @@ from pathlib import Path
 from cluster import build_runtime, layout, mounts, packages
 from cluster.trouble import Trouble
 
-_RUN = Path("/run/llmservice-images")
 _BUNDLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
 _BUNDLE_INSIDE = "/run/build-machine/certificates.pem"
 _INDEX_VARIABLES = (
@@ -31,9 +30,21 @@ def store() -> Path:
     return layout.cache() / "images"
 
 
+def _run_root() -> Path:
+    """Return the folder of the store's run-time state, beside it so that two caches never share one."""
+    return layout.cache() / "buildah" / "run"
+
+
 def command(*arguments: str | Path) -> list[str]:
     """Return the command line of one call."""
-    return [str(packages.path_of("buildah")), "--root", str(store()), "--runroot", str(_RUN), *map(str, arguments)]
+    return [
+        str(packages.path_of("buildah")),
+        "--root",
+        str(store()),
+        "--runroot",
+        str(_run_root()),
+        *map(str, arguments),
+    ]
 
 
 def environment() -> dict[str, str]:
@@ -130,5 +141,5 @@ def clean_up() -> None:
     Only for a caller that keeps other builds away meanwhile.
     """
     run("rm", "--all")
-    mounts.unmount([store(), _RUN])
-    shutil.rmtree(_RUN, ignore_errors=True)
+    mounts.unmount([store(), _run_root()])
+    shutil.rmtree(_run_root(), ignore_errors=True)
