@@ -7,14 +7,14 @@ from datetime import datetime
 
 from llmservice_operator.children import Children, Manifest
 from llmservice_operator.desired import prune
-from llmservice_operator.desired.cached_model import cached_model, served_model
+from llmservice_operator.desired.cached_model import cached_model, is_lost, served_model
 from llmservice_operator.desired.config_map import config_map
 from llmservice_operator.desired.configuration import problems
 from llmservice_operator.desired.deployment import deployment
 from llmservice_operator.desired.effective import effective
 from llmservice_operator.desired.horizontal_pod_autoscaler import horizontal_pod_autoscaler
 from llmservice_operator.desired.persistent_volume_claim import persistent_volume_claim
-from llmservice_operator.desired.replicas import is_autoscaled, replicas_handover
+from llmservice_operator.desired.replicas import fixed_replicas, is_autoscaled, replicas_handover
 from llmservice_operator.desired.service import service
 from llmservice_operator.desired.warmup import warmup
 from llmservice_operator.schema import LLMService
@@ -54,11 +54,12 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     jobs = warmup(llmservice, values, cache, children, now)
     # Without a model on a volume no pod could load one, so none may ask for a GPU.
     environments = [] if facts is None else [config_map(llmservice, values, facts)]
-    deployments = [] if facts is None else [deployment(llmservice, values, facts, children)]
+    replicas = fixed_replicas(llmservice, children, can_load=facts is not None and not is_lost(cache, facts))
+    deployments = [] if facts is None else [deployment(llmservice, values, facts, children, replicas)]
     scalers = [horizontal_pod_autoscaler(llmservice)] if deployments and is_autoscaled(llmservice) else []
     return Desired(
         manifests=(*volumes, *environments, *jobs.manifests, *deployments, service(llmservice), *scalers),
-        replicas_handover=replicas_handover(llmservice, children) if deployments else None,
+        replicas_handover=replicas_handover(llmservice, children) if deployments and replicas is None else None,
         deletions=prune.not_going(
             [
                 *jobs.deletions,

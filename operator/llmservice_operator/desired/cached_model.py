@@ -5,8 +5,10 @@ are kept in an annotation of its PVC; a shared one is not ours to write, so ther
 before that the finished Job.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from pydantic import ValidationError
 
 from llmservice_operator import names
 from llmservice_operator.children import Children, Manifest
@@ -56,22 +58,25 @@ def cached_model(llmservice: LLMService, values: Effective, children: Children) 
     volume = None if shared else named(children.claims, claim)
     key = warmup_key(llmservice, values, claim)
     jobs = {job["metadata"]["name"]: job for job in children.jobs if shared or fills(job, volume)}
-    finished = _finished(llmservice, jobs, children)
-    records = {} if shared else {**_recorded(volume), **finished}
-    known = finished.get(key) if shared else records.get(key)
-    facts = _facts(llmservice, key, claim, known) if known else None
     live = model_facts.of_deployment(children.deployment)
-    if facts is None and shared and live is not None and live.key == key:
-        facts = replace(live, served_name=model_facts.served_name(llmservice))
+    known = {**_in_use(live, claim, uid(volume)), **_recorded(volume), **_finished(llmservice, jobs, children)}
+    facts = _facts(llmservice, key, claim, uid(volume), known[key]) if key in known else None
     return CachedModel(
         key=key,
         claim=claim,
         is_shared=bool(shared),
         volume=volume,
         job=jobs.get(names.warmup_job(llmservice.name, key)),
-        records=_kept(records, {key, live.key if live else key}),
+        records={} if shared else _kept(known, {key, live.key if live else key}),
         facts=facts,
     )
+
+
+def is_lost(cache: CachedModel | None, facts: ModelFacts) -> bool:
+    """Whether the files that `facts` are about went with an earlier volume, so that no new pod could load them."""
+    if cache is None or cache.volume is None or is_being_deleted(cache.volume):
+        return False
+    return facts.claim == cache.claim and facts.volume != uid(cache.volume)
 
 
 def served_model(llmservice: LLMService, cache: CachedModel | None, children: Children) -> ModelFacts | None:
@@ -100,6 +105,11 @@ def warmup_key(llmservice: LLMService, values: Effective, claim: str) -> str:
             **model_facts.quantization_choices(llmservice),
         }
     )
+
+
+def uid(volume: Manifest | None) -> str:
+    """Return the uid of a live PVC of our own; "" without one."""
+    return str(volume["metadata"]["uid"]) if volume else ""
 
 
 def named(manifests: tuple[Manifest, ...], name: str) -> Manifest | None:
@@ -189,6 +199,17 @@ def _recorded(volume: Manifest | None) -> dict[str, Verdict]:
     return verdict.records(annotations.get(names.CACHED_ANNOTATION))
 
 
+def _in_use(live: ModelFacts | None, claim: str, volume: str) -> dict[str, Verdict]:
+    """Return what the live pod template knows of this volume: it outlasts a Job, and an annotation that was edited."""
+    if live is None or live.source != "cache" or (live.claim, live.volume) != (claim, volume):
+        return {}
+    fields = {name: getattr(live, name) for name in ("commit", "digest", "path", "quantization", "bytes")}
+    try:
+        return {live.key: Verdict.model_validate({"outcome": "AlreadyPresent", **fields})}
+    except ValidationError:
+        return {}
+
+
 def _kept(records: dict[str, Verdict], needed: set[str]) -> dict[str, Verdict]:
     """Return the newest few of the verdicts, those in use never left out, in their order."""
     others = [key for key in records if key not in needed]
@@ -197,7 +218,7 @@ def _kept(records: dict[str, Verdict], needed: set[str]) -> dict[str, Verdict]:
     return {key: value for key, value in records.items() if key in kept}
 
 
-def _facts(llmservice: LLMService, key: str, claim: str, known: Verdict) -> ModelFacts:
+def _facts(llmservice: LLMService, key: str, claim: str, volume: str, known: Verdict) -> ModelFacts:
     choices = model_facts.quantization_choices(llmservice)
     return ModelFacts(
         source="cache",
@@ -205,6 +226,7 @@ def _facts(llmservice: LLMService, key: str, claim: str, known: Verdict) -> Mode
         ref=model_facts.ref(llmservice),
         served_name=model_facts.served_name(llmservice),
         claim=claim,
+        volume=volume,
         path=known.path,
         commit=known.commit,
         digest=known.digest,

@@ -7,7 +7,6 @@ from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.placement import claim_labels, placement
 from llmservice_operator.desired.pod_security import container_security, pod_security
-from llmservice_operator.desired.replicas import fixed_replicas
 from llmservice_operator.schema import LLMService
 
 TERMINATION_MARGIN_SECONDS = 10
@@ -16,8 +15,10 @@ REVISION_HISTORY_LIMIT = 2
 """ReplicaSets kept at 0 replicas, for people to look at; the operator itself never goes back to one."""
 
 
-def deployment(llmservice: LLMService, values: Effective, facts: ModelFacts, children: Children) -> Manifest:
-    """Return the Deployment whose pods load the model of `facts`.
+def deployment(
+    llmservice: LLMService, values: Effective, facts: ModelFacts, children: Children, replicas: int | None
+) -> Manifest:
+    """Return the Deployment whose pods load the model of `facts`; `replicas` is None while an autoscaler sets them.
 
     The selector is of fixed labels only, because it is immutable. One replica more and none less than asked for during
     a rollout: the old ones serve until the new ones can.
@@ -29,7 +30,6 @@ def deployment(llmservice: LLMService, values: Effective, facts: ModelFacts, chi
         "revisionHistoryLimit": REVISION_HISTORY_LIMIT,
         "template": pod_template(llmservice, values, facts, children),
     }
-    replicas = fixed_replicas(llmservice, children)
     if replicas is not None:
         spec["replicas"] = replicas
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": names.metadata(llmservice), "spec": spec}

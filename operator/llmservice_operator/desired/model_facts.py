@@ -38,6 +38,8 @@ class ModelFacts:
     """The model as people name it: the hub's repo, or claim[/path]."""
     served_name: str
     claim: str
+    volume: str
+    """The uid of a claim of our own, since another one of the same name is empty; "" for others' claims."""
     path: str
     """The folder below the volume's root; empty is the root."""
     commit: str
@@ -93,6 +95,7 @@ def of_volume(llmservice: LLMService) -> ModelFacts:
         ref=ref(llmservice),
         served_name=served_name(llmservice),
         claim=source.claim_name,
+        volume="",
         path=source.path.rstrip("/"),
         commit="",
         digest="",

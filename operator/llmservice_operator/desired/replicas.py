@@ -10,13 +10,14 @@ def is_autoscaled(llmservice: LLMService) -> bool:
     return llmservice.spec.scaling is not None and not llmservice.spec.suspend
 
 
-def fixed_replicas(llmservice: LLMService, children: Children) -> int | None:
+def fixed_replicas(llmservice: LLMService, children: Children, *, can_load: bool) -> int | None:
     """Return the replicas that our own field manager holds, or None while an autoscaler does.
 
-    An autoscaler that is on its way out still holds them: two hands on one field would fight. Only 0 is stronger,
+    `can_load` says that the model is where its pods look for it; if not, none of them shall hold a GPU in vain. An
+    autoscaler that is on its way out still holds them: two hands on one field would fight. Only 0 is stronger,
     because an autoscaler leaves a Deployment of 0 alone.
     """
-    if llmservice.spec.suspend:
+    if llmservice.spec.suspend or not can_load:
         return 0
     if is_autoscaled(llmservice) or children.autoscaler is not None:
         return None
@@ -30,8 +31,11 @@ def replicas_handover(llmservice: LLMService, children: Children) -> Manifest | 
     Never fewer than run now; and at least `minReplicas`, because an autoscaler does not wake a Deployment of 0.
     """
     scaling = llmservice.spec.scaling
-    if scaling is None or llmservice.spec.suspend or children.deployment is None or children.autoscaler is not None:
+    if scaling is None or llmservice.spec.suspend or children.deployment is None:
         return None
-    replicas = max(scaling.min_replicas, children.deployment["spec"].get("replicas", 1))
+    live = children.deployment["spec"].get("replicas", 1)
+    if children.autoscaler is not None and live > 0:
+        return None
+    replicas = max(scaling.min_replicas, live)
     metadata = {"name": names.deployment(llmservice.name), "namespace": llmservice.namespace}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": replicas}}

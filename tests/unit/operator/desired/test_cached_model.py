@@ -157,3 +157,38 @@ def test_only_a_few_verdicts_are_remembered_and_the_one_in_use_is_never_forgotte
     assert found is not None
     assert len(found.records) == KEPT_VERDICTS
     assert list(found.records) == [key.key, "other-6", "other-7", "other-8"]
+
+
+def test_no_replica_waits_in_vain_for_files_that_went_with_their_volume() -> None:
+    llmservice, settings = make_llmservice(), make_settings()
+    children = serving(llmservice, settings)
+    volume = {**children.claims[0], "metadata": {**children.claims[0]["metadata"], "uid": "new", "annotations": {}}}
+    emptied = replace(children, claims=(volume,), jobs=(), pods=())
+    assert wanted(llmservice, emptied, settings, "Deployment")["spec"]["replicas"] == 0
+
+    job = complete(as_live(wanted(llmservice, emptied, settings, "Job")))
+    refilled = replace(emptied, jobs=(job,), pods=(ended_pod(job, {"verdict": VERDICT}),))
+    deployment = wanted(llmservice, refilled, settings, "Deployment")
+    assert deployment["spec"]["replicas"] == 1
+    assert children.deployment is not None
+    assert revision(deployment) != revision(children.deployment)
+
+
+def test_pods_that_still_use_a_deleted_volume_are_left_alone() -> None:
+    llmservice, settings = make_llmservice(), make_settings()
+    children = serving(llmservice, settings)
+    before = wanted(llmservice, children, settings, "Deployment")
+    children.claims[0]["metadata"]["deletionTimestamp"] = "2026-01-02T03:00:00Z"
+    assert wanted(llmservice, children, settings, "Deployment") == before
+    assert wanted(llmservice, replace(children, claims=()), settings, "Deployment") == before
+
+
+def test_an_annotation_that_somebody_removed_is_written_again_without_a_warm_up() -> None:
+    llmservice, settings = make_llmservice(), make_settings()
+    children = serving(llmservice, settings)
+    bare = {**children.claims[0], "metadata": {**children.claims[0]["metadata"], "annotations": {}}}
+    after = desired(llmservice, replace(children, claims=(bare,), jobs=()), settings, NOW)
+    assert "Job" not in [manifest["kind"] for manifest in after.manifests]
+    claim = manifest_of(after.manifests, "PersistentVolumeClaim")
+    assert len(verdict.records(claim["metadata"]["annotations"][names.CACHED_ANNOTATION])) == 1
+    assert manifest_of(after.manifests, "Deployment") == wanted(llmservice, children, settings, "Deployment")

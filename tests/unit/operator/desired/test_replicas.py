@@ -58,3 +58,12 @@ def test_fixed_replicas_come_back_only_when_the_autoscaler_is_gone() -> None:
     llmservice = make_llmservice(replicas=3)
     assert fixed(desired(llmservice, children, SETTINGS, NOW)) is None
     assert fixed(desired(llmservice, replace(children, autoscaler=None), SETTINGS, NOW)) == 3
+
+
+def test_an_autoscaler_that_is_there_but_asleep_is_woken() -> None:
+    llmservice = make_llmservice(scaling=SCALING)
+    children = serving(llmservice, SETTINGS)
+    assert children.deployment is not None
+    children.deployment["spec"]["replicas"] = 0
+    wanted = desired(llmservice, children, SETTINGS, NOW)
+    assert (handed_over(wanted), fixed(wanted)) == (2, None)
