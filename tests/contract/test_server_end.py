@@ -1,0 +1,137 @@
+"""How a server process ends: drain, second signal, time limits, and the death or hang of its engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.model_server import events_of, eventually
+from tests.support.server_process import ServerProcess, eventually_is, ready_server, server_process, until_phase
+
+LONG = {"model": "tiny", "prompt": "hello", "max_tokens": 8000, "stream": True}
+
+
+async def test_a_stream_in_flight_is_finished_and_then_the_server_goes(tmp_path: Path) -> None:
+    async with ready_server(tmp_path, LLMSERVICE_FAKE_TOKENS_PER_SECOND=50) as server:
+        async with server.public.stream("POST", "/v1/completions", json={**LONG, "max_tokens": 75}) as stream:
+            lines = stream.aiter_lines()
+            await anext(lines)
+            server.terminate()
+            await until_phase(server, "Draining")
+            assert (await server.management.get("/readyz")).status_code == 503
+            assert (await server.management.get("/livez")).status_code == 200
+            rest = [line async for line in lines]
+        ended = time.monotonic()
+        assert await server.exit_code() == 0
+        assert time.monotonic() - ended < 3
+    assert [line for line in rest if line][-1] == "data: [DONE]"
+    assert not server.termination_log.exists()
+
+
+async def test_requests_are_answered_during_the_endpoint_grace_and_told_to_reconnect(tmp_path: Path) -> None:
+    async with ready_server(tmp_path, LLMSERVICE_ENDPOINT_GRACE_SECONDS=3) as server:
+        began = time.monotonic()
+        server.terminate()
+        await until_phase(server, "Draining")
+        async with httpx.AsyncClient(base_url=server.public.base_url) as newcomer:
+            answer = await newcomer.post("/generate", json={"text": "hello", "max_tokens": 3})
+        assert await server.exit_code() == 0
+        took = time.monotonic() - began
+    assert answer.status_code == 200
+    assert answer.headers["connection"] == "close"
+    assert 3 <= took < 7
+
+
+@pytest.mark.parametrize("how", ["drain timeout", "second signal"])
+async def test_what_outlives_the_drain_ends_with_a_typed_error(tmp_path: Path, how: str) -> None:
+    limit = 1 if how == "drain timeout" else 600
+    async with ready_server(
+        tmp_path, LLMSERVICE_FAKE_TOKENS_PER_SECOND=20, LLMSERVICE_DRAIN_TIMEOUT_SECONDS=limit
+    ) as server:
+        stream = asyncio.create_task(server.public.post("/v1/completions", json=LONG))
+        await _until_running(server, 1)
+        await eventually_is(lambda: _has_tokens(server))
+        server.terminate()
+        await until_phase(server, "Draining")
+        if how == "second signal":
+            server.terminate()
+        answer = await stream
+        assert await server.exit_code() == 0
+    assert json.loads(events_of(answer.text)[-1])["error"]["code"] == "stream_interrupted"
+    assert "[DONE]" not in answer.text
+
+
+async def test_a_server_that_never_became_ready_goes_at_once(tmp_path: Path) -> None:
+    async with server_process(
+        tmp_path, LLMSERVICE_FAKE_LOAD_SECONDS=600, LLMSERVICE_ENDPOINT_GRACE_SECONDS=60
+    ) as server:
+        await until_phase(server, "Loading")
+        server.terminate()
+        assert await server.exit_code(seconds=5) == 0
+
+
+async def test_a_killed_engine_ends_every_stream_with_a_typed_error_and_the_process_with_70(tmp_path: Path) -> None:
+    async with ready_server(tmp_path, LLMSERVICE_FAKE_TOKENS_PER_SECOND=50) as server:
+        streams = [asyncio.create_task(server.public.post("/v1/completions", json=LONG)) for _ in range(3)]
+        await _until_running(server, 3)
+        os.kill(server.engine_pid(), signal.SIGKILL)
+        killed = time.monotonic()
+        answers = await asyncio.gather(*streams)
+        assert time.monotonic() - killed < 2
+        assert await server.exit_code() == 70
+    for answer in answers:
+        assert json.loads(events_of(answer.text)[-1])["error"]["code"] == "worker_lost"
+        assert "[DONE]" not in answer.text
+    assert server.failure() == {
+        "reason": "EngineFailed",
+        "message": "the engine process ended: killed by signal 9",
+    }
+
+
+async def test_a_hung_engine_is_found_and_treated_like_a_dead_one(tmp_path: Path) -> None:
+    async with ready_server(tmp_path, LLMSERVICE_FAKE_FAULT="hang") as server:
+        answer = await server.public.post("/v1/completions", json=LONG)
+        assert await server.exit_code() == 70
+    assert json.loads(events_of(answer.text)[-1])["error"]["code"] == "worker_lost"
+    assert server.failure()["message"] == "the engine has not finished a step within 2 s"
+
+
+async def test_an_engine_that_kills_itself_is_reported_alike(tmp_path: Path) -> None:
+    async with ready_server(tmp_path, LLMSERVICE_FAKE_FAULT="death", LLMSERVICE_FAKE_FAULT_AFTER=1) as server:
+        first = await server.public.post("/generate", json={"text": "hello", "max_tokens": 5})
+        second = await server.public.post("/generate", json={"text": "hello", "max_tokens": 50})
+        assert await server.exit_code() == 70
+    assert (first.status_code, second.status_code) == (200, 503)
+
+
+async def test_the_engine_process_goes_when_the_web_process_is_killed(tmp_path: Path) -> None:
+    async with ready_server(tmp_path) as server:
+        engine = server.engine_pid()
+        server.process.kill()
+        await server.process.wait()
+        await eventually(lambda: not _is_running(engine))
+
+
+async def _has_tokens(server: ServerProcess) -> bool:
+    return bool((await server.state())["load"]["tokens_per_second"] > 0)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+async def _until_running(server: ServerProcess, count: int) -> None:
+    async def are_running() -> bool:
+        return bool((await server.state())["load"]["running"] >= count)
+
+    await eventually_is(are_running)
