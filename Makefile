@@ -68,7 +68,7 @@ contract: env ## tests on loopback: fakes against the real thing
 
 .PHONY: crd
 crd: env ## generate crds/ and the reference pages in docs/
-	$(PY) -m llmservice_operator.crd
+	$(PY) -m reference
 
 .PHONY: binaries
 binaries: ## the Kubernetes programs, built from Go modules into the cache
