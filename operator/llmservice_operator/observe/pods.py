@@ -38,8 +38,12 @@ def is_ready(pod: Manifest) -> bool:
 
 
 def is_scheduled(pod: Manifest) -> bool:
-    """Whether a pod has a node."""
-    return "nodeName" in pod.get("spec", {}) or _condition(pod, "PodScheduled").get("status") == "True"
+    """Whether a pod has a node, as its spec, its condition or the mere fact that it runs says."""
+    return (
+        "nodeName" in pod.get("spec", {})
+        or _condition(pod, "PodScheduled").get("status") == "True"
+        or pod.get("status", {}).get("phase", "Pending") != "Pending"
+    )
 
 
 def revision(pod: Manifest) -> str | None:
