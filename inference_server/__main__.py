@@ -10,10 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import structlog
+
 from inference_server import logging, termination
 from inference_server.settings import ConfigurationError, Settings, read_settings
 
 BAD_CONFIGURATION = 78
+INTERNAL_ERROR = 70
 
 
 def main() -> int:
@@ -38,6 +41,11 @@ def main() -> int:
         return _serve(settings) if command == "serve" else _warmup(settings)
     except ConfigurationError as error:
         return _refuse("EngineFailed", str(error))
+    except Exception as error:  # noqa: BLE001 - the last resort: what ends this process is told in its status
+        structlog.get_logger(__name__).exception("internal error")
+        reason = "EngineFailed" if command == "serve" else "WarmupFailed"
+        termination.write_failure(reason, f"internal error: {type(error).__name__}; its traceback is in the log")
+        return INTERNAL_ERROR
 
 
 def _serve(settings: Settings) -> int:
