@@ -11,7 +11,7 @@ import structlog
 
 from llmservice_operator import transitions, troubles
 from llmservice_operator.children import Children, Refusal
-from llmservice_operator.cluster.interface import Cluster, RefusedError
+from llmservice_operator.cluster.interface import Cluster, LeftOverError, RefusedError
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.desired import Desired, desired
 from llmservice_operator.observe import observe
@@ -62,23 +62,23 @@ class _Written:
 
 
 async def _carry_out(cluster: Cluster, owner: Manifest, wanted: Desired) -> _Written:
-    """Apply every child in order, then prune. One that is refused holds back only what needs it."""
+    """Apply every child in order, then prune. One that cannot be written holds back only what needs it."""
     if wanted.replicas_handover is not None:
         await cluster.hand_over_replicas(wanted.replicas_handover)
-    refused: list[RefusedError] = []
+    missing: dict[str, RefusedError | LeftOverError] = {}
     for manifest in wanted.manifests:
-        if manifest["kind"] in _WITH_PODS and any(error.refusal.kind in _UNDER_THE_PODS for error in refused):
+        if manifest["kind"] in _WITH_PODS and not missing.keys().isdisjoint(_UNDER_THE_PODS):
             continue
         try:
             await cluster.apply(owner, manifest)
-        except RefusedError as error:
-            refused.append(error)
-    if not refused:
+        except (RefusedError, LeftOverError) as error:
+            missing[manifest["kind"]] = error
+    if not missing:
         for manifest in wanted.deletions:
             await cluster.delete(manifest)
     return _Written(
-        refusals=tuple(error.refusal for error in refused),
-        retry_after_seconds=_earliest(*(error.retry_after_seconds for error in refused)),
+        refusals=tuple(error.refusal for error in missing.values() if isinstance(error, RefusedError)),
+        retry_after_seconds=_earliest(*(error.retry_after_seconds for error in missing.values())),
     )
 
 

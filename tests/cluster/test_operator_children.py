@@ -1,4 +1,4 @@
-"""The operator on a real API server: what becomes of the six lines, and that nothing is written when nothing differs."""
+"""The operator on a real API server: what six lines become, and that nothing is written when nothing differs."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -58,7 +58,7 @@ async def test_an_edited_field_of_ours_is_put_back(api: Api, kind: str, edit: Ma
     await api.merge(kind, name, edit)
 
     async def is_as_before() -> bool:
-        return _picked(await api.get(kind, name), edit) == _picked(before, edit)
+        return bool(_picked(await api.get(kind, name), edit) == _picked(before, edit))
 
     await api.eventually(f"{kind} is as before", is_as_before, REPAIR_SECONDS)
 

@@ -1,4 +1,6 @@
-"""What a person with kubectl does to a cluster, for tests: plain requests under a user agent and field manager of its own."""
+"""What a person with kubectl does to a cluster, for tests: plain requests under a user agent and field manager of its
+own.
+"""
 
 import asyncio
 import json
@@ -30,6 +32,10 @@ PATHS = {
 OURS = "app.kubernetes.io/managed-by=llmservice-operator"
 
 
+class MissingError(Exception):
+    """There is no such object."""
+
+
 class Api:
     """One namespace of a control plane, seen by its administrator."""
 
@@ -50,7 +56,7 @@ class Api:
         await self._http.aclose()
 
     async def get(self, kind: str, name: str) -> Manifest:
-        """Return one object; a missing one is an httpx.HTTPStatusError with status 404."""
+        """Return one object; a missing one is a MissingError."""
         return await self._json("GET", self._path(kind, name))
 
     async def find(self, kind: str, name: str) -> Manifest | None:
@@ -96,6 +102,8 @@ class Api:
 
     async def _json(self, method: str, path: str, **options: Any) -> Manifest:
         answer = await self._http.request(method, path, **options)
+        if answer.status_code == 404:
+            raise MissingError(f"{method} {path}")
         if answer.is_error:
             raise httpx.HTTPStatusError(f"{method} {path}: {answer.text}", request=answer.request, response=answer)
         return dict(answer.json())

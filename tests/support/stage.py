@@ -1,9 +1,10 @@
 """Plays the node that a control plane alone lacks: jobs finish and pods become ready when the test says so."""
 
+import contextlib
 import json
 from typing import Any
 
-from tests.support.api import Api
+from tests.support.api import Api, MissingError
 
 Manifest = dict[str, Any]
 
@@ -89,7 +90,7 @@ async def make_pods_ready(api: Api, name: str, count: int = 1) -> None:
 
 
 async def make_ready(api: Api, pod: Manifest) -> None:
-    """Let one pod run and be ready."""
+    """Let one pod run and be ready; one that a rollout has just taken away stays away."""
     since = "2026-01-01T00:00:00Z"
     container = {"name": "server", "image": "test", "imageID": "", "ready": True, "restartCount": 0, "started": True}
     status = {
@@ -100,7 +101,8 @@ async def make_ready(api: Api, pod: Manifest) -> None:
         ],
         "containerStatuses": [{**container, "state": {"running": {"startedAt": since}}}],
     }
-    await api.merge("Pod", pod["metadata"]["name"], {"status": status}, "status")
+    with contextlib.suppress(MissingError):
+        await api.merge("Pod", pod["metadata"]["name"], {"status": status}, "status")
 
 
 def condition(manifest: Manifest, kind: str) -> Manifest:
@@ -119,7 +121,7 @@ async def serve(api: Api, name: str, replicas: int = 1) -> Manifest:
 async def wait_condition(
     api: Api, name: str, kind: str, status: str, reason: str | None = None, within_seconds: float = 10.0
 ) -> Manifest:
-    """Return the LLMService once a condition about its current generation has a status, and a reason if one is given."""
+    """Return the LLMService once a condition about its current generation has this status, and this reason."""
 
     async def reached() -> Manifest | None:
         manifest = await api.get("LLMService", name)

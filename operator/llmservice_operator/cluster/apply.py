@@ -14,7 +14,7 @@ from llmservice_operator.children import Refusal
 from llmservice_operator.cluster import digest, errors, resources
 from llmservice_operator.cluster.belonging import Belonging, belonging, controller
 from llmservice_operator.cluster.client import Client
-from llmservice_operator.cluster.interface import Outcome, OutdatedError, OwnerGoneError, RefusedError
+from llmservice_operator.cluster.interface import LeftOverError, Outcome, OutdatedError, OwnerGoneError, RefusedError
 from llmservice_operator.cluster.resources import LLMSERVICES, Resource
 from llmservice_operator.cluster.store import Entry, Store
 from llmservice_operator.cluster.subset import is_subset
@@ -26,7 +26,6 @@ REJECTED_RETRY_SECONDS: Final = 600.0
 """The same body will be refused again; what may change in between is an admission policy."""
 OUTSIDE_RETRY_SECONDS: Final = 10.0
 """Quota, rights, a foreign object in the way: somebody can take it away without our watches noticing."""
-LEFT_OVER_RETRY_SECONDS: Final = 1.0
 OWNER_SEEN_SECONDS: Final = 2.0
 """How long a live look at the LLMService holds: the creates of one reconcile."""
 
@@ -161,8 +160,7 @@ class Applier:
         whose = belonging(owner, resource, entry)
         meta = entry.manifest["metadata"]
         if whose is Belonging.LEFT_OVER:
-            message = f"{resource.kind} {meta['name']} of an earlier LLMService of this name is still being deleted"
-            raise OutdatedError(message, LEFT_OVER_RETRY_SECONDS)
+            raise LeftOverError(f"{resource.kind} {meta['name']} of an earlier LLMService of this name is still there")
         if whose is Belonging.FOREIGN:
             message = (
                 f"Rename or delete the {resource.kind} {meta['name']}, or name the LLMService otherwise: "

@@ -29,6 +29,12 @@ class RefusedError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+class LeftOverError(Exception):
+    """A child of an earlier LLMService of the same name is in the way and about to be collected: wait for it."""
+
+    retry_after_seconds = 1.0
+
+
 class OutdatedError(Exception):
     """The picture this reconcile decided from is not what is there: look again, after `retry_after_seconds`."""
 
@@ -65,6 +71,7 @@ class Cluster(Protocol):
 
         Raises:
             RefusedError: the API server, or our guard against foreign objects, will not have it.
+            LeftOverError: an earlier child of that name has to go first.
             OutdatedError: the store missed something; the whole reconcile must be repeated.
             OwnerGoneError: a first create, but the LLMService no longer exists.
         """

@@ -1,6 +1,7 @@
 """The real cluster: watches that fill a store, and the few ways in which it is written."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -12,7 +13,7 @@ from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.cluster import errors, resources
 from llmservice_operator.cluster.apply import Applier
-from llmservice_operator.cluster.belonging import Belonging, belonging, is_pod_of
+from llmservice_operator.cluster.belonging import Belonging, belonging, controller, is_pod_of
 from llmservice_operator.cluster.client import Client
 from llmservice_operator.cluster.events import EventRecorder
 from llmservice_operator.cluster.informer import Informer
@@ -91,6 +92,7 @@ class LiveCluster:
         ours = {resource: self._ours(owner, resource) for resource in CHILDREN if resource != PODS}
         deployment = _only(ours[resources.DEPLOYMENTS])
         jobs = ours[resources.JOBS]
+        await self._catch_up_with(owner, jobs)
         pods = [entry.manifest for entry in self._store.children(_key(owner), PODS)]
         return Children(
             deployment=deployment,
@@ -168,6 +170,21 @@ class LiveCluster:
             if belonging(owner, resource, entry) is Belonging.OURS:
                 self._store.put(resource, entry)
 
+    async def _catch_up_with(self, owner: Manifest, jobs: list[Manifest]) -> None:
+        """Read the pods of finished Jobs that our own watch still shows as running.
+
+        Each kind has a stream of its own, so a Job can be seen to end before its pod, whose last words are the verdict.
+        """
+        for job in filter(_has_finished, jobs):
+            for entry in self._store.children(_key(owner), PODS):
+                reference = controller(entry.manifest)
+                if reference is None or reference["uid"] != job["metadata"]["uid"] or _has_ended(entry.manifest):
+                    continue
+                meta = entry.manifest["metadata"]
+                with contextlib.suppress(errors.NotFoundError):
+                    live = await self._client.get(PODS, meta["namespace"], meta["name"])
+                    self._store.put(PODS, Entry.of(live))
+
     async def _events_of(self, meta: Manifest) -> list[Manifest]:
         """Return the newest events about one object; they are not watched, because a cluster has thousands of them."""
         read_at, events = self._events.get(meta["uid"], (float("-inf"), []))
@@ -193,6 +210,16 @@ class LiveCluster:
 
 def _key(manifest: Manifest) -> Key:
     return Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
+def _has_finished(job: Manifest) -> bool:
+    """Return whether a Job has come to its end, good or bad."""
+    conditions = job.get("status", {}).get("conditions", ())
+    return any(entry["type"] in ("Complete", "Failed") and entry["status"] == "True" for entry in conditions)
+
+
+def _has_ended(pod: Manifest) -> bool:
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _only(manifests: list[Manifest]) -> Manifest | None:
