@@ -6,6 +6,7 @@ from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.observe.finding import Finding, bad, unknown
 from llmservice_operator.observe.progress import warmup_phase
 from llmservice_operator.observe.situation import Situation
+from llmservice_operator.schema.quantity import amount
 
 
 def model_cached(situation: Situation) -> Finding:
@@ -19,7 +20,7 @@ def model_cached(situation: Situation) -> Finding:
     if cache is None:
         return Finding("True", Reason.NOT_REQUIRED, "Source pvc is loaded as it is; nothing is downloaded")
     if cache.facts is not None:
-        return _there(cache, cache.facts)
+        return _there(situation, cache, cache.facts)
     if situation.problems:
         return unknown("Not started before the configuration is valid")
     if situation.llmservice.spec.suspend and cache.job is None:
@@ -27,11 +28,21 @@ def model_cached(situation: Situation) -> Finding:
     return _on_the_way(situation, cache)
 
 
-def _there(cache: CachedModel, facts: ModelFacts) -> Finding:
+def _there(situation: Situation, cache: CachedModel, facts: ModelFacts) -> Finding:
     record = cache.records.get(cache.key)
     is_fresh = record is not None and record.outcome == "Downloaded"
     reason = Reason.DOWNLOADED if is_fresh else Reason.ALREADY_PRESENT
-    return Finding("True", reason, f"{facts.ref} at {facts.commit} is on PersistentVolumeClaim {cache.claim}")
+    place = f"{facts.ref} at {facts.commit} is on PersistentVolumeClaim {cache.claim}"
+    return Finding("True", reason, place + _ignored_size(situation, cache))
+
+
+def _ignored_size(situation: Situation, cache: CachedModel) -> str:
+    """Return the end of the message when the spec asks for a smaller volume than there is: none can shrink."""
+    wanted = situation.llmservice.spec.cache.size
+    if wanted is None or cache.volume is None:
+        return ""
+    there: str = cache.volume["spec"]["resources"]["requests"]["storage"]
+    return f"; spec.cache.size {wanted} is ignored: it has {there}" if amount(wanted) < amount(there) else ""
 
 
 def _on_the_way(situation: Situation, cache: CachedModel) -> Finding:

@@ -428,3 +428,11 @@ def test_source_pvc_needs_no_cache() -> None:
     assert conditions(status)["Ready"] == ("True", "AllReplicasReady")
     assert "cache" not in status
     assert status["model"] == {"ref": "models/gemma", "quantization": "auto"}
+
+
+def test_a_smaller_cache_than_there_is_is_ignored_and_said() -> None:
+    children = serving(make_llmservice(cache={"size": "5Gi"}), SETTINGS)
+    children.claims[0]["spec"]["resources"]["requests"]["storage"] = "50Gi"
+    status = observe(make_llmservice(cache={"size": "1Gi"}), children, SETTINGS, NOW)
+    assert conditions(status)["Ready"] == ("True", "AllReplicasReady")
+    assert message(status, "ModelCached").endswith("; spec.cache.size 1Gi is ignored: it has 50Gi")
