@@ -49,19 +49,32 @@ def operator_manifests(images: Images, *, extra_profiles: dict[str, Any] | None 
         ["kubectl", "kustomize", str(REPOSITORY / "deploy")], capture_output=True, text=True, check=True
     ).stdout
     manifests: list[Manifest] = [manifest for manifest in yaml.safe_load_all(rendered) if manifest]
+    config = _configuration(manifests, images, extra_profiles or {})
+    config_hash = hashlib.sha256(config.encode()).hexdigest()[:16]
     for manifest in manifests:
         if manifest["kind"] == "Deployment":
             manifest["spec"]["template"]["spec"]["containers"][0]["image"] = images.operator
+            # The operator reads its configuration once, so a changed one needs a new pod. Kustomize has put the hash of
+            # the shipped one into its name; this annotation is the same for ours.
+            manifest["spec"]["template"]["metadata"]["annotations"]["llmservice.dev/config-hash"] = config_hash
         if manifest["kind"] == "ConfigMap":
-            key = next(iter(manifest["data"]))
-            config = yaml.safe_load(manifest["data"][key])
-            config["images"] = {"server": images.server}
-            config["defaultProfile"] = "cpu"
-            config["defaultEndpoint"] = HUB_ENDPOINT
-            config["allowedEndpoints"] = [HUB_ENDPOINT]
-            config["profiles"] |= extra_profiles or {}
-            manifest["data"][key] = yaml.safe_dump(config, sort_keys=False)
+            manifest["data"]["config.yaml"] = config
     return manifests
+
+
+def _configuration(manifests: list[Manifest], images: Images, extra_profiles: dict[str, Any]) -> str:
+    """Return the shipped configuration with our images, the cpu profile as default, and no hub but ours."""
+    shipped = next(manifest for manifest in manifests if manifest["kind"] == "ConfigMap")
+    config = yaml.safe_load(shipped["data"]["config.yaml"])
+    config |= {
+        "images": {"server": images.server},
+        "defaultProfile": "cpu",
+        "defaultEndpoint": HUB_ENDPOINT,
+        "allowedEndpoints": [HUB_ENDPOINT],
+    }
+    config["profiles"] |= extra_profiles
+    text: str = yaml.safe_dump(config, sort_keys=False)
+    return text
 
 
 def hub_manifests(images: Images) -> list[Manifest]:
@@ -128,8 +141,7 @@ def install(
     foundations = [m for m in manifests if m["kind"] in ("Namespace", "CustomResourceDefinition")]
     kubectl.apply(*foundations)
     kubectl.run("wait", "--for=condition=Established", "crd/llmservices.llmservice.dev", "--timeout=30s")
-    # The operator reads its configuration once, so a changed one needs a new pod.
-    kubectl.apply(*_restarted_with(manifests))
+    kubectl.apply(*manifests)
     kubectl.apply(*hub_manifests(images))
     for namespace_name, deployment in ((OPERATOR_NAMESPACE, "llmservice-operator"), (HUB_NAMESPACE, "hub")):
         kubectl.in_namespace(namespace_name).run(
@@ -139,15 +151,6 @@ def install(
             f"--timeout={timeout_seconds}s",
             timeout_seconds=timeout_seconds + 30,
         )
-
-
-def _restarted_with(manifests: list[Manifest]) -> list[Manifest]:
-    config = json.dumps([m["data"] for m in manifests if m["kind"] == "ConfigMap"], sort_keys=True)
-    for manifest in manifests:
-        if manifest["kind"] == "Deployment":
-            annotations = manifest["spec"]["template"]["metadata"].setdefault("annotations", {})
-            annotations["llmservice.dev/config-hash"] = hashlib.sha256(config.encode()).hexdigest()[:16]
-    return manifests
 
 
 def uninstall(kubectl: Kubectl, *namespaces: str) -> None:

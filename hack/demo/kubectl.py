@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import time
@@ -53,9 +54,13 @@ class Kubectl:
         )
 
     def apply(self, *manifests: Manifest) -> str:
-        """Apply manifests as `kubectl apply --server-side` does; returns what it said."""
-        text = yaml.safe_dump_all(manifests, sort_keys=False)
-        return self.run("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+        """Apply manifests as `kubectl apply --server-side` does, each in its own namespace or in this one."""
+        said = ""
+        for namespace, group in itertools.groupby(manifests, lambda m: m["metadata"].get("namespace", self.namespace)):
+            text = yaml.safe_dump_all(group, sort_keys=False)
+            arguments = ("apply", "--server-side", "--force-conflicts", "-f", "-")
+            said += self.in_namespace(namespace).run(*arguments, stdin=text)
+        return said
 
     def get(self, kind: str, name: str) -> Manifest | None:
         """Return one object, or None when there is none of that name."""
