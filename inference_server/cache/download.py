@@ -48,11 +48,16 @@ def remove_code(folder: Path) -> None:
             path.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def partial_path(folder: Path, name: str) -> Path:
+    """Return where a file grows until it is whole."""
+    return folder / f"{name}.incomplete"
+
+
 def _fetch_one(hub: Hub, listing: Listing, file: RemoteFile, folder: Path, progress: Callable[[int], None]) -> str:
     target = folder / file.name
     if target.is_file() and (verified := _verified(file, target)):
         return verified
-    partial = folder / f"{file.name}.incomplete"
+    partial = partial_path(folder, file.name)
     for _ in range(2):
         trouble = "its bytes are not those the hub has on record"
         try:

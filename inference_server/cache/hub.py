@@ -79,12 +79,11 @@ class Hub:
                 http_get(url, partial, resume_size=partial.tell(), headers=headers, expected_size=file.size)
                 partial.flush()
                 os.fsync(partial.fileno())
-        except OSError as error:
-            # http_get raises a bare OSError when the length is wrong; its network errors are no OSErrors.
-            if error.errno is not None:
-                raise
-            raise Interrupted(f"{file.name} ended at {target.stat().st_size} of {file.size} bytes") from None
         except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            if type(error) is OSError:  # what the library raises for a wrong length; its HTTP errors are a subclass
+                raise Interrupted(f"{file.name} ended at {target.stat().st_size} of {file.size} bytes") from None
             raise self._failure(error, listing.repo, listing.commit) from error
 
     def _listing(self, repo: str, revision: str) -> Listing:

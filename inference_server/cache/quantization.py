@@ -51,20 +51,19 @@ def quantize(
     command += ["--method", settings["method"], "--compute-dtype", settings["compute_dtype"]]
     command += ["--double-quant"] if settings["double_quant"] == "True" else []
     environment = {name: value for name, value in os.environ.items() if "TOKEN" not in name} | {"HF_HUB_OFFLINE": "1"}
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     failure: dict[str, str] | None = None
-    try:
-        assert child.stdout is not None
-        for line in child.stdout:
-            match orjson.loads(line):
-                case {"failure": found}:
-                    failure = found
-                case {"done": done, "total": total, "unit": unit}:
-                    progress(done, total, unit)
-        child.wait()
-    finally:
-        child.kill()
-        child.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                match orjson.loads(line):
+                    case {"failure": found}:
+                        failure = found
+                    case {"done": done, "total": total, "unit": unit}:
+                        progress(done, total, unit)
+            child.wait()
+        finally:
+            child.kill()
     if failure is not None:
         raise WarmupFailure(failure["reason"], failure["message"])  # type: ignore[arg-type]
     if child.returncode != 0:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -63,6 +64,8 @@ def load(folder: Path, options: LoadOptions, report: Callable[[Progress], None])
     check_weights(folder)
     device = pick_device(options.device)
     dtype = pick_dtype(config, options.compute_dtype, method, device)
+    if method != "none":
+        _import_bitsandbytes()
     with _reporting(report):
         module = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -110,6 +113,20 @@ def pick_dtype(config: dict[str, Any], wanted: ComputeDtype, method: Method, dev
     if method != "none" or own is None or (own == torch.float16 and device.type == "cpu"):
         return torch.bfloat16
     return own
+
+
+def _import_bitsandbytes() -> None:
+    """Import bitsandbytes without torch's compiler.
+
+    It decorates four fallback functions with torch.compile, which imports the compiler (2.7 s of CPU time at each start
+    of a pod) and would, at the first call, look for a C++ compiler that the image does not have.
+    """
+
+    def undecorated(function: Any = None, **_: Any) -> Any:
+        return function or (lambda decorated: decorated)
+
+    with patch.object(torch, "compile", undecorated):
+        import bitsandbytes  # noqa: F401 - for the operators that it registers
 
 
 def _placement(method: Method, device: torch.device) -> dict[str, Any]:

@@ -22,6 +22,10 @@ INFO = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>[
 TREE = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?:/(?P<folder>.+))?")
 RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 BLOCK_BYTES = 1 << 20
+FAULT_HEADERS: Mapping[str, Mapping[str, str]] = {
+    "throttled": {"Retry-After": "1"},
+    "not-found": {"X-Error-Code": "EntryNotFound"},
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         )
         fault = self.hub.faults.strike(path)
         if fault in STATUS:
-            self._refuse(STATUS[fault], {"Retry-After": "1"} if fault == "throttled" else {})
+            self._refuse(STATUS[fault], FAULT_HEADERS.get(fault, {}))
         elif raw == "/healthz":
             self._json({"status": "ok"})
         elif match := INFO.fullmatch(raw):
