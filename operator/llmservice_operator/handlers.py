@@ -44,8 +44,8 @@ def registry(added: Callable[[Key], None], login: Callable[[], Awaitable[Credent
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.startup(registry=handlers)
-    def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-        _configure(settings)
+    def started(settings: kopf.OperatorSettings, **_: Any) -> None:
+        configure(settings)
         logger.info("kopf started")
 
     @kopf.on.cleanup(registry=handlers)
@@ -64,7 +64,7 @@ def registry(added: Callable[[Key], None], login: Callable[[], Awaitable[Credent
     return handlers
 
 
-def _configure(settings: kopf.OperatorSettings) -> None:
+def configure(settings: kopf.OperatorSettings) -> None:
     """Keep kopf from writing anything, from looking at other kinds, and from giving up."""
     settings.posting.enabled = False
     settings.process.ultimate_exiting_timeout = None  # It would kill the whole process, ours included.

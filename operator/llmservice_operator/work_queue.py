@@ -104,9 +104,13 @@ class WorkQueue(Generic[K]):
             self._wakers.append(waker)
             try:
                 await waker
-            finally:
+            except asyncio.CancelledError:
+                # It may have been woken already; then the key is for another one who waits.
                 if waker in self._wakers:
                     self._wakers.remove(waker)
+                elif self._queued:
+                    self._wake_one()
+                raise
         lane = next(self._waiting[priority] for priority in Priority if self._waiting[priority])
         key = lane.popleft()
         _, since = self._queued.pop(key)

@@ -1,0 +1,57 @@
+"""Which events a change of status deserves."""
+
+from typing import Any
+
+import pytest
+
+from llmservice_operator.transitions import notices
+
+
+def status(*conditions: tuple[str, str, str]) -> dict[str, Any]:
+    return {
+        "conditions": [
+            {"type": kind, "status": value, "reason": reason, "message": f"about {reason}"}
+            for kind, value, reason in conditions
+        ]
+    }
+
+
+FIRST = status(("Ready", "Unknown", "NotYetObserved"))
+CACHING = status(
+    ("Ready", "False", "Downloading"),
+    ("Serving", "False", "NoReadyEndpoints"),
+    ("Reconciling", "True", "Caching"),
+    ("ConfigurationValid", "True", "Valid"),
+    ("ModelCached", "False", "Downloading"),
+    ("Paused", "False", "NotPaused"),
+)
+READY = status(("Ready", "True", "AllReplicasReady"), ("Serving", "True", "EndpointsReady"))
+CRASHING = status(
+    ("Ready", "False", "CrashLoop"),
+    ("Serving", "False", "NoReadyEndpoints"),
+    ("Stalled", "True", "CrashLoop"),
+    ("Degraded", "True", "CrashLoop"),
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        pytest.param(FIRST, CACHING, [("Normal", "Caching")], id="a first look tells what begins"),
+        pytest.param(CACHING, CACHING, [], id="no change, no event"),
+        pytest.param(
+            CACHING, READY, [("Normal", "AllReplicasReady"), ("Normal", "EndpointsReady")], id="ready at last"
+        ),
+        pytest.param(
+            READY, CRASHING, [("Normal", "NoReadyEndpoints"), ("Warning", "CrashLoop")], id="one event per reason"
+        ),
+        pytest.param(
+            FIRST,
+            status(("ConfigurationValid", "False", "ProfileNotFound"), ("Stalled", "True", "ProfileNotFound")),
+            [("Warning", "ProfileNotFound")],
+            id="a bad spec at first sight",
+        ),
+    ],
+)
+def test_events(before: dict[str, Any], after: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert [(notice.type, notice.reason) for notice in notices(before, after)] == expected
