@@ -1,0 +1,207 @@
+"""The watches and the client against an API server that misbehaves, scripted answer by answer on loopback."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio.client.configuration import Configuration
+
+from llmservice_operator.cluster import client as client_module
+from llmservice_operator.cluster import errors
+from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.informer import Informer
+from llmservice_operator.cluster.resources import SERVICES
+from llmservice_operator.cluster.store import Store
+
+Manifest = dict[str, Any]
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def service(name: str, version: int) -> Manifest:
+    meta = {"namespace": "default", "name": name, "uid": f"uid-{name}", "resourceVersion": str(version)}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": meta}
+
+
+def listing(version: int, *items: Manifest, more: str = "") -> Answer:
+    """Answer a list, or a page of one that goes on."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert "watch" not in request.query
+        metadata = {"resourceVersion": str(version), **({"continue": more} if more else {})}
+        return web.json_response({"metadata": metadata, "items": list(items)})
+
+    return answer
+
+
+def status(code: int, headers: dict[str, str] | None = None) -> Answer:
+    """Answer with an error."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"kind": "Status", "code": code, "message": "no"}, status=code, headers=headers)
+
+    return answer
+
+
+def stream(*events: Manifest, then: str = "end") -> Answer:
+    """Answer a watch with events; then end, or say nothing more (`silence`)."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.query["watch"] == "true"
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for event in events:
+            await response.write(json.dumps(event).encode() + b"\n")
+        if then == "silence":
+            await asyncio.sleep(30)
+        return response
+
+    return answer
+
+
+def event(kind: str, manifest: Manifest) -> Manifest:
+    return {"type": kind, "object": manifest}
+
+
+GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
+BROKEN = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is busy"}}
+
+
+@asynccontextmanager
+async def scripted(*answers: Answer) -> AsyncIterator[tuple[Client, list[str]]]:
+    """Serve the answers one after another, then silence; yield a client and the resource versions asked for."""
+    asked: list[str] = []
+    script = iter(answers)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        asked.append(request.query.get("resourceVersion", request.query.get("continue", "list")))
+        answer = next(script, stream(then="silence"))
+        return await answer(request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    configuration = Configuration()
+    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    client = Client(configuration)
+    try:
+        yield client, asked
+    finally:
+        await client.close()
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def informed(client: Client) -> AsyncIterator[tuple[Store, Informer]]:
+    """Run an informer of Services without its back-off."""
+    store = Store(lambda *_: None)
+
+    async def at_once(_: float) -> None:
+        await asyncio.sleep(0)
+
+    informer = Informer(client, store, SERVICES, sleep=at_once)
+    running = asyncio.create_task(informer.run())
+    try:
+        yield store, informer
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def until(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not check():
+            await asyncio.sleep(0.005)
+
+
+def names(store: Store) -> list[str]:
+    return sorted(entry.manifest["metadata"]["name"] for entry in store.all(SERVICES))
+
+
+async def test_a_deletion_during_a_gap_is_seen_at_the_relist() -> None:
+    first, again = listing(10, service("a", 1), service("b", 2)), listing(20, service("b", 2))
+    async with scripted(first, stream(GONE), again) as (client, asked), informed(client) as (store, informer):
+        await until(lambda: names(store) == ["b"])
+        assert asked[:3] == ["list", "10", "list"]
+        await until(lambda: informer.is_synced)
+
+
+async def test_a_gone_version_unsyncs_until_the_list_is_back() -> None:
+    async with (
+        scripted(listing(10), status(410), status(500), listing(30)) as (client, asked),
+        informed(client) as (_, informer),
+    ):
+        await until(lambda: len(asked) >= 4 and informer.is_synced)
+        assert asked[:4] == ["list", "10", "list", "list"]
+
+
+async def test_a_watch_goes_on_where_it_broke() -> None:
+    events = [event("ADDED", service("a", 11)), {"type": "BOOKMARK", "object": service("", 15)}, BROKEN]
+    async with (
+        scripted(listing(10), stream(*events), status(503), stream(event("ADDED", service("b", 16)))) as (
+            client,
+            asked,
+        ),
+        informed(client) as (store, _),
+    ):
+        await until(lambda: names(store) == ["a", "b"])
+        assert asked[:4] == ["list", "10", "15", "15"]
+
+
+async def test_a_silent_watch_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "SILENCE_SECONDS", 0.1)
+    async with (
+        scripted(listing(10), stream(then="silence"), stream(event("ADDED", service("a", 11)))) as (client, _),
+        informed(client) as (store, _),
+    ):
+        await until(lambda: names(store) == ["a"])
+
+
+async def test_a_long_list_comes_in_pages() -> None:
+    pages = (listing(10, service("a", 1), more="token"), listing(10, service("b", 2)))
+    async with scripted(*pages) as (client, asked), informed(client) as (store, _):
+        await until(lambda: names(store) == ["a", "b"])
+        assert asked[:2] == ["list", "token"]
+
+
+async def test_retry_after_holds_back_the_next_request() -> None:
+    async with scripted(status(429, {"Retry-After": "1"}), listing(10)) as (client, _):
+        with pytest.raises(errors.BusyError) as busy:
+            await client.list_page(SERVICES, None, {})
+        assert busy.value.retry_after_seconds == 1
+        started = time.monotonic()
+        await client.list_page(SERVICES, None, {})
+        assert time.monotonic() - started >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (403, errors.ForbiddenError),
+        (404, errors.NotFoundError),
+        (409, errors.ConflictError),
+        (410, errors.GoneError),
+        (422, errors.InvalidError),
+        (500, errors.BusyError),
+        (503, errors.BusyError),
+    ],
+)
+async def test_each_status_is_an_error_of_its_own(code: int, kind: type[errors.ApiError]) -> None:
+    async with scripted(status(code)) as (client, _):
+        with pytest.raises(kind):
+            await client.get(SERVICES, "default", "a")
+
+
+async def test_an_unreachable_server_is_busy() -> None:
+    async with scripted() as (client, _):
+        pass
+    with pytest.raises(errors.BusyError):
+        await client.get(SERVICES, "default", "a")
+    await client.close()
