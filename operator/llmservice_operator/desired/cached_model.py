@@ -181,12 +181,13 @@ def _volume_hash(llmservice: LLMService, values: Effective) -> str | None:
 
 
 def _finished(llmservice: LLMService, jobs: dict[str, Manifest], children: Children) -> dict[str, Verdict]:
-    """Return the verdicts of the Jobs that succeeded and whose pods are still there, by warm-up key."""
+    """Return the verdicts of the Jobs whose pods are still there, by warm-up key.
+
+    A pod says its verdict a second before the Job controller counts it, and pods that wait for it need not.
+    """
     prefix = names.warmup_job(llmservice.name, "")
     found: dict[str, Verdict] = {}
     for name, job in sorted(jobs.items()):
-        if condition(job, "Complete") is None:
-            continue
         for pod in pods_of(job, children.pods):
             said = verdict.of_pod(pod, names.WARMUP_CONTAINER)
             if isinstance(said, Verdict):

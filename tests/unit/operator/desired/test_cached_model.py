@@ -192,3 +192,11 @@ def test_an_annotation_that_somebody_removed_is_written_again_without_a_warm_up(
     claim = manifest_of(after.manifests, "PersistentVolumeClaim")
     assert len(verdict.records(claim["metadata"]["annotations"][names.CACHED_ANNOTATION])) == 1
     assert manifest_of(after.manifests, "Deployment") == wanted(llmservice, children, settings, "Deployment")
+
+
+def test_a_verdict_counts_before_the_job_controller_has_counted_its_pod() -> None:
+    settings = make_settings()
+    children = cached(make_llmservice(), settings)
+    (job,) = children.jobs
+    uncounted = replace(children, jobs=({**job, "status": {"active": 1}},))
+    assert wanted(make_llmservice(), uncounted, settings, "Deployment")
