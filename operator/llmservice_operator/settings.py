@@ -52,6 +52,8 @@ class Gpu(_Section):
 class Warmup(_Section):
     """The Job that downloads and quantizes."""
 
+    image: str | None = None
+    """Default the profile's; a profile with a torch-free image names one here that can quantize."""
     backoff_limit: Annotated[int, Field(ge=0, le=20)] = 3
     """Attempts after the first; default 3, which outlives a short failure of the hub."""
     timeout_seconds: Annotated[int, Field(ge=60, le=86400)] = 7200

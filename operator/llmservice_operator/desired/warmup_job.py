@@ -120,6 +120,6 @@ def _environment(llmservice: LLMService, values: Effective) -> list[Manifest]:
 
 def _image(values: Effective, live: Manifest | None) -> str:
     if live is None:
-        return values.image
+        return values.profile.warmup.image or values.image
     image: str = live["spec"]["template"]["spec"]["containers"][0]["image"]
     return image

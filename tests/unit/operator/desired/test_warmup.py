@@ -113,3 +113,19 @@ def test_dollars_of_users_are_not_expanded_in_the_job() -> None:
     settings = make_settings(profile={"env": {"NOTE": "costs $(MODEL_NAME) $5"}})
     environment = caching(make_llmservice(), settings).jobs[0]["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {"name": "NOTE", "value": "costs $$(MODEL_NAME) $$5"} in environment
+
+
+@pytest.mark.parametrize(
+    ("warmup", "image"),
+    [({}, "example.com/gateway:1"), ({"image": "example.com/server:1"}, "example.com/server:1")],
+    ids=["the profile's", "its own"],
+)
+def test_the_image_of_a_warm_up(warmup: Manifest, image: str) -> None:
+    settings = make_settings(profile={"image": "example.com/gateway:1", "warmup": warmup})
+    job = manifest_of(desired(make_llmservice(), caching_volume(), settings, NOW).manifests, "Job")
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
+def caching_volume() -> Children:
+    """Return the children when the volume is there and its Job is not."""
+    return children_of(*caching(make_llmservice(), make_settings()).claims)
