@@ -227,12 +227,13 @@ def recycle_volumes() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return what a command inside the namespace needs: the kubeconfig, a kubectl, and no proxy on the way."""
+    """Return what a command inside needs: kubeconfig and audit log of the API server, a kubectl, no proxy on the way."""
     inside = f"localhost,127.0.0.1,.svc,.cluster.local,{network_namespace.POD_RANGE},10.96.0.0/16"
     kubectl = str(binaries.kubectl().parent)
     path = os.environ.get("PATH", "")
     return {
         "KUBECONFIG": str(control_plane().kubeconfig),
+        "LLMSERVICE_AUDIT_LOG": str(control_plane().audit_log),
         "PATH": path if kubectl in path.split(":") else f"{kubectl}:{path}",
         "no_proxy": inside,
         "NO_PROXY": inside,

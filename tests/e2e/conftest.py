@@ -38,9 +38,10 @@ def images() -> install.Images:
 def installed(images: install.Images) -> Kubectl:
     """kubectl on a cluster that has operator and hub, in the versions of this checkout."""
     kubectl = Kubectl()
+    warmup = FAKE_PROFILE["warmup"] | {"image": images.server}
     profiles = {
-        "fake": FAKE_PROFILE | {"image": images.gateway},
-        "broken-image": FAKE_PROFILE | {"image": f"{images.gateway.rsplit(':', 1)[0]}:absent"},
+        "fake": FAKE_PROFILE | {"image": images.gateway, "warmup": warmup},
+        "broken-image": FAKE_PROFILE | {"image": f"{images.gateway.rsplit(':', 1)[0]}:absent", "warmup": warmup},
     }
     install.install(kubectl, images, extra_profiles=profiles)
     return kubectl
@@ -58,6 +59,9 @@ def kubectl(installed: Kubectl, request: pytest.FixtureRequest) -> Iterator[Kube
 def llmservice(name: str, *, repo: str = install.TINY_REPO, profile: str = "default", **spec: Any) -> Manifest:
     """Return an LLMService of the hub's model `repo`; keywords are further fields of the spec."""
     source = spec.pop("source", {"huggingFace": {"repo": repo}})
+    if profile != "default":
+        # The fake engine loads no weights, so its warm-up need not import torch to quantize any.
+        spec.setdefault("engine", {"quantization": {"method": "None"}})
     return {
         "apiVersion": "llmservice.dev/v1alpha1",
         "kind": "LLMService",
