@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
-disable_created_metrics()  # They would double the page, and nobody graphs them.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # They would double the page, and nobody graphs them.
 
 CONTROLLER: Final = "llmservice"
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
