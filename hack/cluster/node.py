@@ -227,7 +227,7 @@ def recycle_volumes() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return what a command inside needs: kubeconfig and audit log of the API server, a kubectl, no proxy on the way."""
+    """Return what a command inside needs: API server, its audit log, a kubectl, and no proxy on the way."""
     inside = f"localhost,127.0.0.1,.svc,.cluster.local,{network_namespace.POD_RANGE},10.96.0.0/16"
     kubectl = str(binaries.kubectl().parent)
     path = os.environ.get("PATH", "")
