@@ -190,12 +190,12 @@ class ControlPlane:
         process = self.process(component)
         if process is not None:
             process.end()
-            processes.reap()
 
     def stop(self) -> None:
         """Kill every component; those that write go first."""
         for component in reversed(binaries.CONTROL_PLANE):
             self.stop_component(component)
+        processes.reap()  # Those that ended by themselves.
 
     def process(self, component: str) -> processes.Process | None:
         """Return the running process of `component`, if there is one."""

@@ -38,12 +38,26 @@ class Process:
             os.kill(self.pid, number)
 
     def _gone_within(self, seconds: float) -> bool:
+        child = _children.get(self.pid)
+        return self._vanishes_within(seconds) if child is None else _ends_within(child, seconds)
+
+    def _vanishes_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while self.is_running():
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
         return True
+
+
+def _ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait for a child of ours: one with many threads looks like a zombie before its last thread has ended."""
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    del _children[child.pid]
+    return True
 
 
 def started_ticks(pid: int) -> int | None:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,22 @@ def test_a_recorded_process_is_found_until_it_is_ended(tmp_path: Path) -> None:
     processes.record(process, tmp_path / "run.json")
     assert processes.recorded(tmp_path / "run.json") == process
     process.end(patience_seconds=5)
-    processes.reap()
     assert processes.recorded(tmp_path / "run.json") is None
+
+
+def test_a_process_with_many_threads_is_waited_for_to_its_last_thread(tmp_path: Path) -> None:
+    program = (
+        "import threading, time\n"
+        "for _ in range(100): threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "print('started', flush=True)"
+    )
+    process = processes.start([sys.executable, "-c", program], tmp_path / "log", outlives_caller=False)
+    deadline = time.monotonic() + 10
+    while "started" not in processes.tail(tmp_path / "log") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.end()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)
 
 
 def test_a_process_dies_with_the_one_that_started_it(tmp_path: Path) -> None:
