@@ -53,13 +53,13 @@ def _serve(settings: Settings) -> int:
     from inference_server.management import bind
 
     _check_writable(Path("/tmp"))  # noqa: S108 - the mount that the check is about
-    settings.engine_config()
+    config = settings.engine_config()
     try:
         public = bind(settings.host, settings.port)
         management = bind(settings.host, settings.management_port)
     except OSError as error:
         raise ConfigurationError(f"LLMSERVICE_PORT, LLMSERVICE_MANAGEMENT_PORT: {error}") from error
-    engine = start_process()
+    engine = start_process(config)
     try:
         from inference_server import serve
         from inference_server.web.auth import AuthSecretInvalid

@@ -74,7 +74,7 @@ async def _serve(
 
 
 async def load_and_run(settings: Settings, state: ServerState, client: EngineClient, model_server: ModelServer) -> None:
-    """Load tokenizer and model, become ready, and pass messages on until the engine ends; never returns normally.
+    """Load the tokenizer, become ready with the engine, and pass messages on until it ends; never returns normally.
 
     Raises:
         EngineFailed, LoadFailure: why it ended.
@@ -98,7 +98,7 @@ async def load_and_run(settings: Settings, state: ServerState, client: EngineCli
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(become_ready())
-            tasks.create_task(client.run(settings.engine_config(), on_progress, loaded.set))
+            tasks.create_task(client.run(on_progress, loaded.set))
     except* (EngineFailed, LoadFailure) as failures:
         raise failures.exceptions[0] from None
 

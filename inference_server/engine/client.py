@@ -70,13 +70,17 @@ class Child(Protocol):
         ...
 
 
-def start_process() -> tuple[Child, socket.socket]:
-    """Start a fresh engine process (never a fork of this one) and return it with this end of its socket."""
+def start_process(config: EngineConfig) -> tuple[Child, socket.socket]:
+    """Start a fresh engine process (never a fork of this one) and return it with this end of its socket.
+
+    It is told at once what to load, and is at it while this process still imports its web framework.
+    """
     ours, theirs = socket.socketpair()
     descriptor = theirs.fileno()
     command = [sys.executable, "-m", "inference_server.engine", "--socket-fd", str(descriptor)]
     # Libraries ask for the user's name, which a random UID does not have in /etc/passwd.
     environment = {"USER": "llmservice", **os.environ}
+    ours.sendall(protocol.frame(protocol.Load(config)))
     with theirs:
         return subprocess.Popen(command, pass_fds=[descriptor], env=environment, stdin=subprocess.DEVNULL), ours
 
@@ -135,16 +139,13 @@ class EngineClient:
         self._finished = SlidingRate(60, time.monotonic())
         self.model: ModelInfo | None = None
 
-    async def run(
-        self, config: EngineConfig, on_progress: Callable[[Progress], None], on_loaded: Callable[[], None]
-    ) -> None:
-        """Load the model and pass messages on until the engine ends; never returns normally.
+    async def run(self, on_progress: Callable[[Progress], None], on_loaded: Callable[[], None]) -> None:
+        """Pass messages on, from those of the load to the engine's end; never returns normally.
 
         Raises:
             EngineFailed: the engine could not load, died, or hangs. Every generation in flight has been aborted.
         """
         reader, self._writer = await asyncio.open_unix_connection(sock=self._connection)
-        self._send(protocol.Load(config))
         watchdog = Watchdog(time.monotonic())
         try:
             async with asyncio.TaskGroup() as tasks:

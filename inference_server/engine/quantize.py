@@ -15,7 +15,7 @@ import orjson
 
 from inference_server.engine.checkpoint import CheckpointProblem
 from inference_server.engine.interface import LoadFailure, Progress
-from inference_server.engine.transformers_engine import prepare_torch
+from inference_server.engine.transformers_engine import prepare_torch, uncollected
 
 FAILED = 65
 
@@ -29,6 +29,11 @@ def main() -> int:
     parser.add_argument("--compute-dtype", choices=("auto", "bfloat16", "float16", "float32"), default="auto")
     parser.add_argument("--double-quant", action="store_true")
     arguments = parser.parse_args()
+    with uncollected():
+        return _quantize(arguments)
+
+
+def _quantize(arguments: argparse.Namespace) -> int:
     prepare_torch()
     # Only now: the import reads the variables that prepare_torch has set.
     from inference_server.engine.loader import LoadOptions, load

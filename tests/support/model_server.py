@@ -18,7 +18,7 @@ import httpx
 import orjson
 
 from inference_server import logging
-from inference_server.engine import process, protocol
+from inference_server.engine import process
 from inference_server.engine.client import EngineClient
 from inference_server.engine.fake import FakeEngine
 from inference_server.metrics import Metrics
@@ -45,8 +45,6 @@ class EngineThread:
 
     def _run(self, engine: FakeEngine) -> None:
         with self._theirs:
-            # The first message is the configuration, which this engine has already been given.
-            protocol.receive(self._theirs)
             process.serve(engine, self._theirs, when_alone=lambda: None)
 
     def die(self) -> None:
