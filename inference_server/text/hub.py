@@ -12,6 +12,7 @@ from tokenizers.decoders import DecodeStream
 
 from inference_server.engine.interface import LoadFailure
 from inference_server.text.chat_template import ChatTemplate
+from inference_server.text.control_tokens import ControlTokens
 from inference_server.text.tokenizer import ChatTemplateError, Message
 
 
@@ -29,13 +30,16 @@ class HubTokenizer:
         except Exception as error:
             # The library raises the bare type for whatever is wrong in the file.
             raise LoadFailure(f"give the model a valid tokenizer.json: {folder}: {error}") from error
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        self._control_tokens = ControlTokens(token.content for token in added if token.special)
         self._template = template
         self.has_chat_template = template is not None
 
     def encode(self, text: str) -> list[int]:
-        """Return the prompt tokens of plain text, with the special tokens the model begins with."""
-        ids: list[int] = self._tokenizer.encode(text).ids
-        return ids
+        """Return the prompt tokens of plain text, with the special tokens the model begins with and no others."""
+        first, *others = self._control_tokens.cut(text)
+        ids: list[int] = self._tokenizer.encode(first).ids
+        return ids + self._ids(others)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Return the prompt tokens of a chat.
@@ -45,9 +49,12 @@ class HubTokenizer:
         """
         if self._template is None:
             raise ChatTemplateError("the model has no chat template")
-        # The template writes the special tokens itself.
-        ids: list[int] = self._tokenizer.encode(self._template.render(messages), add_special_tokens=False).ids
-        return ids
+        marked, mark = self._control_tokens.marked(messages)
+        return self._ids(self._template.render(marked).split(mark))
+
+    def _ids(self, pieces: Sequence[str]) -> list[int]:
+        encodings = self._tokenizer.encode_batch(list(pieces), add_special_tokens=False)
+        return [token_id for encoding in encodings for token_id in encoding.ids]
 
     def decoder(self) -> HubDecoder:
         """Return a decoder for one new sequence."""
