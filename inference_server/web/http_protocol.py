@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with bounds on a request's head.
+"""uvicorn's HTTP protocol with bounds on a request's head and on how long an answer may wait for its reader.
 
-The default stack takes 64 MiB of headers and waits for ever for the rest of half a request. The body's bounds are in
-`web.body`, where the application reads it.
+The default stack takes 64 MiB of headers, and waits for ever for the rest of half a request and for a client that reads
+nothing. The body's bounds are in `web.body`, where the application reads it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ from inference_server.web import errors
 
 HEAD_LIMIT_BYTES = 32 * 1024
 HEAD_DEADLINE_SECONDS = 10.0
+UNREAD_DEADLINE_SECONDS = 60.0
+"""How long a client may take nothing of an answer that waits for it; as long as nginx gives it between two writes."""
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending: closing at once would reset the connection and lose the answer."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Answers 431 to a head over the limit and 408 to one that does not come, and closes without losing the answer."""
+    """Answers 431 to a head over the limit and 408 to one that does not come, and closes without losing the answer.
+
+    A client that does not read is cut off, which ends its generation like any other leaving.
+    """
+
+    unread_deadline_seconds = UNREAD_DEADLINE_SECONDS
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that says nothing is closed too."""
@@ -31,13 +38,25 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_is_open = False
         self._is_lingering = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread_deadline: asyncio.TimerHandle | None = None
         super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]
         self._start_the_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._stop_the_clock()
+        self._stop_waiting_for_reader()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The connection's buffer is full, and the answer waits for the client to read."""
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        self._stop_waiting_for_reader()
 
     def data_received(self, data: bytes) -> None:
         """Pass on at most as much of a head as it may have."""
@@ -106,6 +125,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[error.status] + head + body)
         self.transport.close()
+
+    def _wait_for_reader(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._unread_deadline = self.loop.call_later(self.unread_deadline_seconds, self._look_for_reader, unread)
+
+    def _look_for_reader(self, unread_before: int) -> None:
+        if self.transport.get_write_buffer_size() < unread_before:
+            self._wait_for_reader()
+        else:
+            self.transport.abort()
+
+    def _stop_waiting_for_reader(self) -> None:
+        if self._unread_deadline is not None:
+            self._unread_deadline.cancel()
+            self._unread_deadline = None
 
     def _start_the_clock(self) -> None:
         self._stop_the_clock()
