@@ -1,4 +1,4 @@
-"""One suite for the cluster in memory and the real API server, so that the fake cannot drift from what it stands for."""
+"""One suite for the cluster in memory and the real API server, so that the fake cannot drift from what it plays."""
 
 import asyncio
 import contextlib
