@@ -100,8 +100,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _tokens_agree(self) -> Settings:
-        given = {token.get_secret_value().strip() for token in (self.hugging_face_hub_token, self.hf_token) if token}
-        if len(given) > 1:
+        if len(set(self._tokens)) > 1:
             raise ValueError("token given twice: HF_TOKEN and HUGGING_FACE_HUB_TOKEN differ, set one of them")
         return self
 
@@ -120,8 +119,12 @@ class Settings(BaseSettings):
     @property
     def hub_token(self) -> str | None:
         """The token for the hub, trimmed; "" when a token was given and holds nothing, None when none was given."""
-        token = self.hugging_face_hub_token or self.hf_token
-        return token.get_secret_value().strip() if token is not None else None
+        return next(iter(self._tokens), None)
+
+    @property
+    def _tokens(self) -> list[str]:
+        given = (self.hugging_face_hub_token, self.hf_token)
+        return [token.get_secret_value().strip() for token in given if token is not None]
 
     def engine_config(self) -> EngineConfig:
         """Return what the engine process needs.

@@ -355,7 +355,9 @@ def test_nobody_listening_is_a_hub_that_cannot_be_reached(place: Place) -> None:
 def test_a_gated_model_needs_the_token_that_may_read_it(place: Place) -> None:
     place.hub.gated = {REPO: "hf_right"}
 
-    assert place.fails()[:2] == (65, "AccessDenied")
+    code, reason, message = place.fails()
+    assert (code, reason) == (65, "AccessDenied")
+    assert "tokenSecretRef" in message
     code, reason, message = place.fails(hugging_face_hub_token="hf_wrong")
     assert (code, reason) == (65, "AccessDenied")
     assert "hf_wrong" not in message

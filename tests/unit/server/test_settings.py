@@ -102,6 +102,7 @@ def test_e04_two_tokens_that_differ_are_refused_without_showing_them(environment
         pytest.param({"HUGGING_FACE_HUB_TOKEN": "hf_one\n"}, "hf_one", id="trailing newline"),
         pytest.param({"HF_TOKEN": "hf_one", "HUGGING_FACE_HUB_TOKEN": "hf_one\n"}, "hf_one", id="the same twice"),
         pytest.param({"HF_TOKEN": " \n"}, "", id="nothing in it"),
+        pytest.param({"HUGGING_FACE_HUB_TOKEN": ""}, "", id="empty"),
     ],
 )
 def test_the_token_is_trimmed(environment: pytest.MonkeyPatch, given: dict[str, str], token: str | None) -> None:
