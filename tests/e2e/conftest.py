@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,21 @@ def installed(images: install.Images) -> Kubectl:
     return kubectl
 
 
-@pytest.fixture
-def kubectl(installed: Kubectl, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
-    """kubectl in a namespace of the test's own, which enforces Pod Security "restricted"."""
+@contextmanager
+def own_namespace(installed: Kubectl) -> Iterator[Kubectl]:
+    """Yield kubectl in a new namespace, which enforces Pod Security "restricted"."""
     name = f"e2e-{os.getpid()}-{next(_numbers)}"
     installed.apply(install.namespace(name))
     yield installed.in_namespace(name)
-    installed.run("delete", "namespace", name, "--wait=true", timeout_seconds=120)
+    # Not waited for: pods that drain would hold up the next test, which has a namespace of its own.
+    installed.run("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def kubectl(installed: Kubectl) -> Iterator[Kubectl]:
+    """kubectl in a namespace of the test's own."""
+    with own_namespace(installed) as kubectl:
+        yield kubectl
 
 
 def llmservice(name: str, *, repo: str = install.TINY_REPO, profile: str = "default", **spec: Any) -> Manifest:
