@@ -28,6 +28,8 @@ REFILL_SECONDS: Final = 300.0
 """As in client-go: an object may have 25 events at once, then one every five minutes."""
 SERIES_SECONDS: Final = 600.0
 """How long after the last one an equal event is a repeat of it."""
+NOTE_BYTES: Final = 1024
+"""What the API server takes; a longer note is cut, not lost."""
 WAITING: Final = 256
 REMEMBERED: Final = 4096
 
@@ -87,16 +89,21 @@ class EventRecorder:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         series = self._series.get((meta["uid"], notice))
         if series is not None and self._clock() - series.seen_at < SERIES_SECONDS:
-            series.count += 1
-            series.seen_at = self._clock()
-            patch = {"series": {"count": series.count, "lastObservedTime": now}}
-            await self._client.merge(EVENTS, meta["namespace"], series.name, patch)
-            return
+            # One that somebody deleted meanwhile is written anew.
+            with contextlib.suppress(errors.NotFoundError):
+                await self._continue(series, meta["namespace"], now)
+                return
         event = self._event(owner, notice, now)
         await self._client.create(EVENTS, event)
         self._series[meta["uid"], notice] = _Series(event["metadata"]["name"], 1, self._clock())
         if len(self._series) > REMEMBERED:
             self._series.popitem(last=False)
+
+    async def _continue(self, series: _Series, namespace: str, now: str) -> None:
+        patch = {"series": {"count": series.count + 1, "lastObservedTime": now}}
+        await self._client.merge(EVENTS, namespace, series.name, patch)
+        series.count += 1
+        series.seen_at = self._clock()
 
     def _event(self, owner: Manifest, notice: Notice, now: str) -> Manifest:
         meta = owner["metadata"]
@@ -109,7 +116,7 @@ class EventRecorder:
             "type": notice.type,
             "reason": notice.reason,
             "action": notice.action,
-            "note": notice.message[:1024],
+            "note": notice.message.encode()[:NOTE_BYTES].decode(errors="ignore"),
             "reportingController": f"{names.GROUP}/operator",
             "reportingInstance": self._instance,
             "regarding": {
