@@ -16,8 +16,6 @@ from tests.support.stage import (
     finish_warmup,
     llmservice,
     make_pods_ready,
-    make_ready,
-    pods,
     serve,
     wait_condition,
 )
@@ -110,36 +108,6 @@ async def test_a_status_written_by_a_user_is_ignored_and_put_right(operated: Api
     await operated.merge("LLMService", "llama", {"status": {"conditions": [lie], "phase": "Serving"}}, "status")
     repaired = await wait_condition(operated, "llama", "Ready", "False", within_seconds=5)
     assert repaired["status"]["phase"] != "Serving"
-
-
-async def test_ready_is_never_early_after_an_edit(operated: Api) -> None:
-    await operated.create(llmservice("llama"))
-    await serve(operated, "llama")
-    for max_model_len in (256, 512, 1024):
-        edited = await operated.merge("LLMService", "llama", {"spec": {"engine": {"maxModelLen": max_model_len}}})
-        generation = edited["metadata"]["generation"]
-        await _until_rolled_out(operated, "llama", generation)
-
-
-async def _until_rolled_out(api: Api, name: str, generation: int) -> None:
-    """Make the new pods ready bit by bit; whenever Ready is about `generation`, every pod is new and ready."""
-
-    async def is_ready() -> bool:
-        manifest = await api.get("LLMService", name)
-        entry = condition(manifest, "Ready")
-        if not (entry["status"] == "True" and entry["observedGeneration"] == generation):
-            for pod in await pods(api, name, "server"):
-                await make_ready(api, pod)
-            return False
-        deployment = await api.get("Deployment", name)
-        wanted = str(manifest["spec"]["engine"]["maxModelLen"])
-        config_map = deployment["spec"]["template"]["spec"]["containers"][0]["envFrom"][0]["configMapRef"]["name"]
-        assert (await api.get("ConfigMap", config_map))["data"]["LLMSERVICE_MAX_MODEL_LEN"] == wanted
-        assert deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"]
-        assert deployment["status"]["updatedReplicas"] == deployment["status"]["readyReplicas"] == 1
-        return True
-
-    await api.eventually(f"{name} is ready at generation {generation}", is_ready, 15)
 
 
 async def test_handing_over_to_an_autoscaler_and_back_never_drops_replicas(operated: Api) -> None:
