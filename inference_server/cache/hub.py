@@ -106,8 +106,8 @@ class Hub:
             case WarmupFailure():
                 return error
             case errors.GatedRepoError() | errors.DisabledRepoError():
-                secret = "the Secret that spec.model.source.huggingFace.tokenSecretRef names"
-                text = f"accept the terms of {at} and put a token that may read it into {secret}: access is refused"
+                place = "the Secret that spec.model.source.huggingFace.tokenSecretRef names"
+                text = f"accept the terms of {at} and put a token that may read it into {place}: access is refused"
                 return WarmupFailure("AccessDenied", text)
             case errors.RevisionNotFoundError():
                 return WarmupFailure("RevisionNotFound", f"correct the revision: {at} has no {revision!r}")

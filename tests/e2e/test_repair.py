@@ -14,6 +14,7 @@ from tests.e2e.conftest import llmservice
 
 REPAIR_SECONDS = 5
 AUTOSCALED = {
+    "provider": "HPA",
     "maxReplicas": 2,
     "metrics": [
         {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}

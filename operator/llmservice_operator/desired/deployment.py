@@ -9,8 +9,10 @@ from llmservice_operator.desired.placement import claim_labels, placement
 from llmservice_operator.desired.pod_security import container_security, pod_security
 from llmservice_operator.schema import LLMService
 
-TERMINATION_MARGIN_SECONDS = 10
-"""Between the end of a server's drain and the kubelet's SIGKILL."""
+TERMINATION_MARGIN_SECONDS = 5
+"""Between the end of a server's drain and the kubelet's SIGKILL. Not more: whoever deletes a namespace waits half of a
+pod's whole grace period before looking again, however soon the pod has gone.
+"""
 REVISION_HISTORY_LIMIT = 2
 """ReplicaSets kept at 0 replicas, for people to look at; the operator itself never goes back to one."""
 
@@ -62,7 +64,8 @@ def _pod_spec(llmservice: LLMService, values: Effective, facts: ModelFacts, chil
     spec: Manifest = {
         **pod_security(),
         **placement(values, children, facts.claim if facts.source == "cache" else None),
-        "terminationGracePeriodSeconds": drain_seconds + ENDPOINT_GRACE_SECONDS + TERMINATION_MARGIN_SECONDS,
+        # A server counts both of its deadlines from SIGTERM on.
+        "terminationGracePeriodSeconds": max(drain_seconds, ENDPOINT_GRACE_SECONDS) + TERMINATION_MARGIN_SECONDS,
         "containers": [_container(llmservice, values, facts)],
         "volumes": [volume for volume, _ in _volumes(llmservice, values, facts)],
     }
