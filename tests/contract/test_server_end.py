@@ -79,16 +79,17 @@ async def test_a_server_that_never_became_ready_goes_at_once(tmp_path: Path) -> 
 
 async def test_a_killed_engine_ends_every_stream_with_a_typed_error_and_the_process_with_70(tmp_path: Path) -> None:
     async with ready_server(tmp_path, LLMSERVICE_FAKE_TOKENS_PER_SECOND=50) as server:
-        streams = [asyncio.create_task(server.public.post("/v1/completions", json=LONG)) for _ in range(3)]
-        await _until_running(server, 3)
+        all_begun = asyncio.Barrier(4)
+        streams = [asyncio.create_task(_whole_stream(server, all_begun)) for _ in range(3)]
+        await all_begun.wait()
         os.kill(server.engine_pid(), signal.SIGKILL)
         killed = time.monotonic()
         answers = await asyncio.gather(*streams)
         assert time.monotonic() - killed < 2
         assert await server.exit_code() == 70
     for answer in answers:
-        assert json.loads(events_of(answer.text)[-1])["error"]["code"] == "worker_lost"
-        assert "[DONE]" not in answer.text
+        assert json.loads(events_of(answer)[-1])["error"]["code"] == "worker_lost"
+        assert "[DONE]" not in answer
     assert server.failure() == {
         "reason": "EngineFailed",
         "message": "the engine process ended: killed by signal 9",
@@ -117,6 +118,15 @@ async def test_the_engine_process_goes_when_the_web_process_is_killed(tmp_path: 
         server.process.kill()
         await server.process.wait()
         await eventually(lambda: not _is_running(engine))
+
+
+async def _whole_stream(server: ServerProcess, all_begun: asyncio.Barrier) -> str:
+    """Return all that comes of a long stream, after its first piece and those of the others have come."""
+    async with server.public.stream("POST", "/v1/completions", json=LONG) as stream:
+        pieces = stream.aiter_text()
+        text = await anext(pieces)
+        await all_begun.wait()
+        return text + "".join([piece async for piece in pieces])
 
 
 async def _has_tokens(server: ServerProcess) -> bool:

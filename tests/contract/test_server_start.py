@@ -1,14 +1,16 @@
-"""How a server process starts, and how it refuses to: rows E01 to E06, E12 and E13."""
+"""How a server process starts, and how it refuses to: rows E01 to E06, E09, E12 and E13."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.models import write_checkpoint
 from tests.support.server_process import (
     ROOT,
     command,
@@ -66,6 +68,25 @@ async def test_e05_an_empty_api_key_refuses_to_start_and_never_opens_a_port(tmp_
     assert '"reason":"AuthSecretInvalid"' in log.read_text()
 
 
+async def test_e09_a_gpu_that_is_asked_for_and_not_there_is_exit_78_and_a_failed_engine(tmp_path: Path) -> None:
+    model, log = write_checkpoint(tmp_path / "model"), tmp_path / "termination-log"
+    port, management = free_ports(2)
+    code, _, _ = await run_to_end(
+        LLMSERVICE_ENGINE="transformers",
+        LLMSERVICE_MODEL_PATH=model,
+        LLMSERVICE_DEVICE="cuda",
+        LLMSERVICE_PORT=port,
+        LLMSERVICE_MANAGEMENT_PORT=management,
+        LLMSERVICE_TERMINATION_LOG=log,
+        CUDA_VISIBLE_DEVICES="",
+    )
+    assert code == BAD_CONFIGURATION
+    assert json.loads(log.read_text())["failure"] == {
+        "reason": "EngineFailed",
+        "message": "set the device to auto or cpu, or schedule the pod on a node with a GPU: no CUDA device is visible",
+    }
+
+
 async def test_help_names_both_commands() -> None:
     code, out, _ = await run_to_end("--help")
     assert code == 0
@@ -106,7 +127,11 @@ async def test_a_failed_load_is_told_and_ends_the_process(tmp_path: Path) -> Non
 async def test_e13_a_random_uid_without_a_passwd_entry_serves() -> None:
     port, management = free_ports(2)
     variables = environment(
-        HOME="/tmp", LLMSERVICE_PORT=port, LLMSERVICE_MANAGEMENT_PORT=management, LLMSERVICE_HOST="127.0.0.1"
+        HOME="/tmp",
+        LLMSERVICE_PORT=port,
+        LLMSERVICE_MANAGEMENT_PORT=management,
+        LLMSERVICE_HOST="127.0.0.1",
+        LLMSERVICE_ENDPOINT_GRACE_SECONDS=0,
     )
     for name in ("USER", "LOGNAME"):
         variables.pop(name, None)
@@ -125,7 +150,11 @@ async def test_e13_a_random_uid_without_a_passwd_entry_serves() -> None:
 async def test_on_a_read_only_root_one_line_names_the_mount_that_is_missing(tmp_path: Path, has_tmp: bool) -> None:
     port, management = free_ports(2)
     variables = environment(
-        LLMSERVICE_PORT=port, LLMSERVICE_MANAGEMENT_PORT=management, LLMSERVICE_HOST="127.0.0.1", HOME="/tmp"
+        HOME="/tmp",
+        LLMSERVICE_PORT=port,
+        LLMSERVICE_MANAGEMENT_PORT=management,
+        LLMSERVICE_HOST="127.0.0.1",
+        LLMSERVICE_ENDPOINT_GRACE_SECONDS=0,
     )
     mounts = "mount -t tmpfs tmpfs /tmp" if has_tmp else "mount -t tmpfs -o ro tmpfs /tmp"
     shell = f"{mounts} && exec {' '.join(command('serve'))}"

@@ -1,18 +1,60 @@
 """What the engine says, held against transformers' own `generate` and against itself."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from inference_server.engine import generation, loader
-from inference_server.engine.interface import LoadFailure
-from inference_server.engine.transformers_engine import TransformersEngine, usable_context
-
-from .conftest import finish, loaded, request, tokens
+from inference_server.engine.interface import (
+    EngineConfig,
+    GenerationRequest,
+    LoadFailure,
+    SamplingParams,
+    SequenceOutput,
+)
+from inference_server.engine.transformers_engine import TransformersEngine
+from tests.support.models import write_checkpoint
 
 PROMPT = [80, 73, 300, 301, 70, 90]
 OTHER = [400, 41, 42]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A float32 checkpoint, so that two ways to the same numbers can be compared exactly."""
+    return write_checkpoint(tmp_path_factory.mktemp("models") / "tiny", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def engine(tiny: Path) -> TransformersEngine:
+    """A loaded engine with two slots; every test leaves it without work."""
+    return loaded(tiny, quantization="none", max_batch_size=2)
+
+
+def loaded(folder: Path, **config: object) -> TransformersEngine:
+    engine = TransformersEngine(EngineConfig(model_path=str(folder), **config))  # type: ignore[arg-type]
+    engine.load(lambda progress: None)
+    return engine
+
+
+def request(request_id: str, prompt: Sequence[int], max_tokens: int = 12, **sampling: float) -> GenerationRequest:
+    params = SamplingParams(max_tokens=max_tokens, **{"temperature": 0.0, **sampling})  # type: ignore[arg-type]
+    return GenerationRequest(request_id=request_id, prompt_token_ids=list(prompt), sampling=params)
+
+
+def finish(engine: TransformersEngine) -> dict[str, list[SequenceOutput]]:
+    """Step until there is no work, and return every sequence's outputs."""
+    outputs: dict[str, list[SequenceOutput]] = {}
+    while engine.has_work():
+        for output in engine.step().outputs:
+            outputs.setdefault(output.request_id, []).append(output)
+    return outputs
+
+
+def tokens(outputs: list[SequenceOutput]) -> list[int]:
+    return [token for output in outputs for token in output.token_ids]
 
 
 def test_greedy_tokens_are_those_of_generate(engine: TransformersEngine, tiny: Path) -> None:
@@ -145,7 +187,7 @@ def test_a_prequantized_checkpoint_says_what_quantizing_at_load_says(method: str
     assert tokens(finish(prequantized)["a"]) == tokens(finish(at_load)["a"])
 
 
-def test_a_gpu_that_is_not_there_is_a_configuration_failure(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_e09_a_gpu_that_is_not_there_is_a_configuration_failure(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     with pytest.raises(LoadFailure, match="no CUDA device is visible") as failure:
@@ -161,12 +203,3 @@ def test_a_broken_checkpoint_is_a_load_failure_with_its_reason(tiny: Path, tmp_p
         loaded(tmp_path)
 
     assert (failure.value.reason, failure.value.exit_code) == ("ModelInvalid", 65)
-
-
-def test_the_context_is_the_models_own_up_to_a_cap() -> None:
-    assert usable_context(2048, None) == 2048
-    assert usable_context(131072, None) == 8192
-    assert usable_context(131072, 16384) == 16384
-    with pytest.raises(LoadFailure, match="set maxModelLen to 2048 or less") as failure:
-        usable_context(2048, 4096)
-    assert failure.value.reason == "ContextTooLong"
