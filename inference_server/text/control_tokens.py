@@ -18,9 +18,9 @@ class ControlTokens:
     """The control tokens of one tokenizer, by their text."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
+        longer = {token for token in tokens if len(token) > 1}
         # A lookahead, so that of two that overlap both are found.
-        alternatives = "|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True) if len(token) > 1)
-        self._begins = re.compile(f"(?={alternatives})" if alternatives else r"(?!)")
+        self._begins = re.compile(f"(?={_any_of(longer)})" if longer else r"(?!)")
 
     def cut(self, text: str) -> list[str]:
         """Return `text` in pieces none of which holds a control token: one piece where there is none."""
@@ -34,3 +34,17 @@ class ControlTokens:
         """
         mark = str(secrets.randbits(128))
         return [{**message, "content": mark.join(self.cut(message["content"]))} for message in messages], mark
+
+
+def _any_of(tokens: Iterable[str]) -> str:
+    """Return a pattern that matches where one of `tokens` begins, as a tree of their characters.
+
+    Families have thousands of them, and a long prompt of nothing but `<` must not try each at every place.
+    """
+    rests: dict[str, set[str]] = {}
+    for token in tokens:
+        if not token:
+            return ""
+        rests.setdefault(token[0], set()).add(token[1:])
+    branches = [re.escape(character) + _any_of(rest) for character, rest in sorted(rests.items())]
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"

@@ -53,7 +53,7 @@ class HubTokenizer:
         return self._ids(self._template.render(marked).split(mark))
 
     def _ids(self, pieces: Sequence[str]) -> list[int]:
-        encodings = self._tokenizer.encode_batch(list(pieces), add_special_tokens=False)
+        encodings = (self._tokenizer.encode(piece, add_special_tokens=False) for piece in pieces)
         return [token_id for encoding in encodings for token_id in encoding.ids]
 
     def decoder(self) -> HubDecoder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +34,13 @@ def test_h27_no_piece_holds_a_control_token_and_nothing_is_lost(text: str) -> No
     pieces = ControlTokens(TOKENS).cut(text)
     assert "".join(pieces) == text
     assert not any(token in piece for token in TOKENS if len(token) > 1 for piece in pieces)
+
+
+def test_h27_thousands_of_control_tokens_cost_no_more_than_a_few() -> None:
+    tokens = ControlTokens([f"<unused{number}>" for number in range(6000)])
+    began = time.process_time()
+    assert tokens.cut("<unused" * 100_000 + "<unused17>")[1:] == ["unused17>"]
+    assert time.process_time() - began < 2
 
 
 def test_without_control_tokens_nothing_is_cut() -> None:
