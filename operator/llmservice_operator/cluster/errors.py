@@ -1,7 +1,7 @@
 """What a request to the API server can end in, as types that callers act on."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 
 class ApiError(Exception):
@@ -46,6 +46,8 @@ class BusyError(ApiError):
     """429, 5xx, a timeout or a broken connection: the same request may succeed later."""
 
 
+LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
+
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: InvalidError,
     401: UnauthorizedError,
@@ -71,5 +73,10 @@ def from_status(status: int, body: Any, headers: Mapping[str, str]) -> ApiError:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return the delay of a Retry-After header; the API server sends seconds, never a date."""
-    return float(retry_after) if retry_after is not None and retry_after.isdigit() else None
+    """Return the delay of a Retry-After header; the API server sends a few seconds, never a date.
+
+    It holds back every request of ours, so a proxy's hour is not taken at its word.
+    """
+    if retry_after is None or not (retry_after.isascii() and retry_after.isdecimal()):
+        return None
+    return min(LONGEST_RETRY_AFTER_SECONDS, float(retry_after))
