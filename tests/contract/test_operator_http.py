@@ -176,7 +176,7 @@ async def test_healthz_is_well_while_the_api_server_is_away(monkeypatch: pytest.
 
 
 async def test_healthz_names_a_watch_that_does_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "WATCH_IDLE_LIMIT_SECONDS", 0.2)
+    monkeypatch.setattr(http, "WATCH_IDLE_LIMIT_SECONDS", 1.0)
     async with operating(ApiServer(), watches=False) as operator:
         assert await operator.get("/healthz") == (200, "ok")
         text = await operator.until("/healthz", 503)
@@ -199,13 +199,13 @@ async def test_healthz_tells_of_a_worker_that_no_cancellation_reaches() -> None:
 
 
 async def test_healthz_tells_of_an_event_loop_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "LAG_PERIOD_SECONDS", 0.1)
+    monkeypatch.setattr(http, "LAG_PERIOD_SECONDS", 0.5)
     monkeypatch.setattr(http, "LAG_LIMIT_SECONDS", 0.5)
     async with operating(ApiServer()) as operator:
         assert await operator.get("/healthz") == (200, "ok")
         await asyncio.sleep(0.05)
-        time.sleep(1.2)  # noqa: ASYNC251 - the fault that is looked for
-        assert await operator.until("/healthz", 503) == "event loop is 1 s late"
+        time.sleep(1.5)  # noqa: ASYNC251 - the fault that is looked for
+        assert (await operator.until("/healthz", 503)).startswith("event loop is ")
         assert await operator.until("/healthz", 200) == "ok"
 
 

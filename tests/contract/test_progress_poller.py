@@ -227,7 +227,7 @@ async def test_nobody_is_asked_once_nobody_loads(monkeypatch: pytest.MonkeyPatch
         await news.get()
         poller.watch(KEY, [])
         assert poller.reports(KEY) == {}
-        await asyncio.sleep(0.05)  # One request may have been under way.
+        await asyncio.sleep(0.2)  # One request may have been under way.
         asked = len(pods.asked)
         await asyncio.sleep(0.1)
         assert len(pods.asked) == asked
