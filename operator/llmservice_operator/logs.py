@@ -38,4 +38,6 @@ def configure(level: int = logging.INFO) -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     # kopf logs each object it sees; what matters of it is what ends it.
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # It warns that signals are left to us, which is how we want it.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)

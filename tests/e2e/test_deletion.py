@@ -15,7 +15,9 @@ from tests.e2e.conftest import llmservice
 GONE_SECONDS = 30
 KINDS = "deployments,replicasets,pods,services,configmaps,jobs,horizontalpodautoscalers,persistentvolumeclaims"
 OURS = "app.kubernetes.io/managed-by=llmservice-operator"
-DRAIN = {"drainTimeoutSeconds": 30}
+# The namespace controller starts after 5 s, looks again after half of a pod's grace period (drain and 5 s), and once
+# more 8 s later for the volume: 5 + 13 + 8 with this drain. With 30 s these add up to 31.
+DRAIN = {"drainTimeoutSeconds": 20}
 
 
 @pytest.fixture

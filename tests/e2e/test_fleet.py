@@ -76,6 +76,8 @@ def test_twenty_settled_services_cost_no_write_when_idle_and_none_at_a_restart(k
         assert writes_of_the_operator(audit_log, position) == []
         time.sleep(1)
     assert {pod["metadata"]["uid"]: _restarts(pod) for pod in kubectl.list("pods")} == pods_before
+    log = [json.loads(line) for line in operator.run("logs", "deployment/llmservice-operator").splitlines()]
+    assert [entry for entry in log if entry["level"] not in ("debug", "info")] == []
 
 
 def _restarts(pod: dict[str, Any]) -> int:

@@ -50,7 +50,7 @@ def test_every_child_is_repaired_after_a_hand_edit_and_after_a_deletion(kubectl:
     wait_for(lambda: is_ready(kubectl.get("llmservice", "model")), seconds=90, what="the service is Ready")
     edits: dict[tuple[str, str], Callable[[], Any]] = {
         ("deployment", "model"): lambda: kubectl.run(
-            "set", "env", "deployment/model", "--containers=server", "MODEL_NAME=other"
+            "set", "image", "deployment/model", "server=registry.example.com/other:1"
         ),
         ("service", "model"): lambda: kubectl.run(
             "patch", "service", "model", "--type=merge", "-p", '{"spec":{"sessionAffinity":"ClientIP"}}'
