@@ -34,8 +34,8 @@ env: .venv/installed ## the Python environment, from the hash-locked requirement
 	python3 -c 'import ensurepip' || apt-get install -y --no-install-recommends --no-remove python3-venv
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	@echo "installing the Python packages (some 3 GB the first time, torch brings its GPU libraries)"
-	$(UV) pip sync --quiet --require-hashes requirements/uv.txt requirements/dev.txt
+	python3 hack/heartbeat.py "installing the Python packages (3 GB the first time: torch brings its GPU libraries)" \
+	  $(UV) pip sync --quiet --compile-bytecode --require-hashes requirements/uv.txt requirements/dev.txt
 	touch $@
 
 .PHONY: lock

@@ -112,7 +112,7 @@ class Client:
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
             raise errors.BusyError(f"watch of {resource.plural} broke: {type(error).__name__}") from error
         finally:
-            response.close()
+            _abort(response)
 
     async def _json(
         self,
@@ -190,3 +190,12 @@ def _decoded(body: bytes) -> Any:
         return json.loads(body)
     except ValueError:
         return None
+
+
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """Drop the connection of a watch. It ends in the middle of its stream, so there is no use in a TLS goodbye, which
+    could outlive the event loop.
+    """
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
+    response.close()
