@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from demo import install
+from demo.__main__ import service_url
 from demo.kubectl import Kubectl, Manifest
 
 # A profile that serves the fake engine: pods that start in a second, for tests that are about Kubernetes.
@@ -63,6 +64,11 @@ def kubectl(installed: Kubectl) -> Iterator[Kubectl]:
     """kubectl in a namespace of the test's own."""
     with own_namespace(installed) as kubectl:
         yield kubectl
+
+
+def reach(kubectl: Kubectl, name: str) -> AbstractContextManager[str]:
+    """Yield the URL of a Service: its own address in our cluster's network, a forwarded port of another cluster."""
+    return service_url(kubectl, name, forward="LLMSERVICE_AUDIT_LOG" not in os.environ)
 
 
 def llmservice(name: str, *, repo: str = install.TINY_REPO, profile: str = "default", **spec: Any) -> Manifest:

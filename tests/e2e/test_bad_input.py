@@ -14,7 +14,7 @@ import pytest
 from demo import ask, install
 from demo.kubectl import Kubectl, Manifest, condition, wait_for
 from demo.watch import is_ready
-from tests.e2e.conftest import llmservice, own_namespace
+from tests.e2e.conftest import llmservice, own_namespace, reach
 
 # A condition follows within 5 s the pod, Job or event that shows the trouble; the rest is the time until it is shown,
 # with a dozen pods starting at once on two cores.
@@ -144,11 +144,11 @@ def test_api_keys_open_the_service_to_their_tenants_only(kubectl: Kubectl) -> No
     kubectl.apply(secret("keys", alice="key-of-alice\n", bob="old-key\nnew-key"))
     kubectl.apply(llmservice("keyed", profile="fake", auth={"mode": "APIKey", "apiKeysSecretRef": {"name": "keys"}}))
     wait_for(lambda: is_ready(kubectl.get("llmservice", "keyed")), seconds=90, what="the service is Ready")
-    url = f"http://{(kubectl.get('service', 'keyed') or {})['spec']['clusterIP']}"
-    for key in ("key-of-alice", "old-key", "new-key"):
-        assert ask.answer(f"{url}/generate", {"text": "hello", "max_tokens": 2}, key=key)["generated_text"]
-    for wrong in (None, "another"):
-        with pytest.raises(ask.RequestError) as refused:
-            ask.answer(f"{url}/generate", {"text": "hello", "max_tokens": 2}, key=wrong)
-        assert refused.value.status == 401
-    assert ask.answer(f"{url}/health")
+    with reach(kubectl, "keyed") as url:
+        for key in ("key-of-alice", "old-key", "new-key"):
+            assert ask.answer(f"{url}/generate", {"text": "hello", "max_tokens": 2}, key=key)["generated_text"]
+        for wrong in (None, "another"):
+            with pytest.raises(ask.RequestError) as refused:
+                ask.answer(f"{url}/generate", {"text": "hello", "max_tokens": 2}, key=wrong)
+            assert refused.value.status == 401
+        assert ask.answer(f"{url}/health")

@@ -10,7 +10,7 @@ import pytest
 from demo import ask
 from demo.kubectl import Kubectl, condition, wait_for
 from demo.watch import is_ready
-from tests.e2e.conftest import llmservice
+from tests.e2e.conftest import llmservice, reach
 
 # What the project promises on two cores; the test allows three times as much before it calls it broken.
 READY_SECONDS = 30
@@ -21,12 +21,6 @@ def seconds_until_ready(kubectl: Kubectl, name: str, *, limit: float) -> float:
     started = time.monotonic()
     wait_for(lambda: is_ready(kubectl.get("llmservice", name)), seconds=limit, what=f"{name} is Ready")
     return time.monotonic() - started
-
-
-def service_url(kubectl: Kubectl, name: str) -> str:
-    service = kubectl.get("service", name)
-    assert service is not None
-    return f"http://{service['spec']['clusterIP']}"
 
 
 def test_a_tiny_model_serves_and_a_second_service_starts_on_its_cache(
@@ -45,30 +39,27 @@ def test_a_tiny_model_serves_and_a_second_service_starts_on_its_cache(
     assert len(status["model"]["resolvedRevision"]) == 40
     assert status["readySummary"] == "1/1"
 
-    url = service_url(kubectl, "first")
-    answer = ask.answer(f"{url}/generate", {"text": "hello", "max_tokens": 8, "temperature": 0})
-    assert set(answer) >= {"generated_text", "finish_reason", "usage", "model"}
-    assert answer["usage"]["completion_tokens"] <= 8
-
-    again = ask.answer(
-        f"{service_url(kubectl, 'second')}/generate", {"text": "hello", "max_tokens": 8, "temperature": 0}
-    )
-    assert again["generated_text"] == answer["generated_text"]
-
-    model = ask.answer(f"{url}/v1/models")["data"][0]["id"]
-    chat = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
-    pieces = list(ask.stream(f"{url}/v1/chat/completions", chat))
-    assert pieces[-1]["choices"][0]["finish_reason"] in ("length", "stop")
+    greedy = {"text": "hello", "max_tokens": 8, "temperature": 0}
+    with reach(kubectl, "first") as url:
+        answer = ask.answer(f"{url}/generate", greedy)
+        assert set(answer) >= {"generated_text", "finish_reason", "usage", "model"}
+        assert answer["usage"]["completion_tokens"] <= 8
+        model = ask.answer(f"{url}/v1/models")["data"][0]["id"]
+        chat = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+        pieces = list(ask.stream(f"{url}/v1/chat/completions", chat))
+        assert pieces[-1]["choices"][0]["finish_reason"] in ("length", "stop")
+    with reach(kubectl, "second") as url:
+        assert ask.answer(f"{url}/generate", greedy)["generated_text"] == answer["generated_text"]
 
 
 def test_a_new_quantization_rolls_out_while_the_old_pods_serve(kubectl: Kubectl) -> None:
     kubectl.apply(llmservice("model"))
     seconds_until_ready(kubectl, "model", limit=120)
-    url = service_url(kubectl, "model")
     kubectl.apply(llmservice("model", engine={"quantization": {"method": "None"}}))
 
     def rolled_out() -> bool:
-        ask.answer(f"{url}/generate", {"text": "hello", "max_tokens": 1})
+        with reach(kubectl, "model") as url:
+            ask.answer(f"{url}/generate", {"text": "hello", "max_tokens": 1})
         current = kubectl.get("llmservice", "model")
         assert condition(current, "Serving")["status"] == "True"
         return is_ready(current) and (current or {})["status"]["model"]["quantization"] == "none"

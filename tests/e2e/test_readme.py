@@ -14,6 +14,7 @@ from demo import __main__ as demo
 from demo import install
 from demo.kubectl import Kubectl
 from demo.watch import until_ready
+from tests.e2e.conftest import reach
 
 README = (install.REPOSITORY / "README.md").read_text()
 COMMANDS = [
@@ -72,9 +73,10 @@ def test_apply_get_and_curl_work_as_written(kubectl: Kubectl, tmp_path: Path) ->
     documented = re.search(r"^```\n(NAME .*?)\n", README, re.MULTILINE)
     assert documented is not None
     assert table[0].split() == documented[1].split()
-    with demo.service_url(kubectl, llmservice["metadata"]["name"], forward=False) as url:
+    with reach(kubectl, llmservice["metadata"]["name"]) as url:
         # As from a pod of the namespace, where the Service's name is a host.
-        address = f"{llmservice['metadata']['name']}:80:{url.removeprefix('http://')}:80"
+        host, _, port = url.removeprefix("http://").partition(":")
+        address = f"{llmservice['metadata']['name']}:80:{host}:{port or 80}"
         done = subprocess.run(
             [*curl, "--silent", "--fail-with-body", "--connect-to", address],
             capture_output=True,
