@@ -15,16 +15,15 @@ def canonical(quantity: str) -> str:
     """Return `quantity` in canonical form: "1" for "1000m", "1Gi" for "1024Mi", "1536Mi" for "1.5Gi".
 
     As `Quantity.CanonicalizeBytes` of k8s.io/apimachinery: the largest suffix that leaves an integer; binary suffixes
-    stay binary from 1024 up, unless the number of bytes is not whole.
+    stay binary while at least Ki is left of them. What has none left is read from storage as a decimal number.
 
     Raises:
-
         ValueError: it is not a quantity.
     """
     value = amount(quantity)
     if value == 0:
         return "0"
-    if quantity.endswith("i") and value >= 1024 and value == value.to_integral_value():
+    if quantity.endswith("i") and value % 1024 == 0:
         return _scaled(int(value), 1024, _BINARY)
     return _scaled(int((value * 1000).to_integral_value(rounding="ROUND_UP")), 1000, _DECIMAL)
 

@@ -22,6 +22,7 @@ from llmservice_operator.schema.quantity import amount
         ("1024Mi", "1Gi"),
         ("1.5Gi", "1536Mi"),
         ("0.5Ki", "512"),
+        ("1897281.25Ki", "1942816k"),
         ("1000Ki", "1000Ki"),
         ("0.1Gi", "107374182400m"),
         ("0", "0"),
