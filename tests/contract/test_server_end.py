@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.model_server import events_of, eventually
-from tests.support.server_process import ServerProcess, eventually_is, ready_server, server_process, until_phase
+from tests.support.server_process import ServerProcess, ready_server, server_process, until_phase
 
 LONG = {"model": "tiny", "prompt": "hello", "max_tokens": 8000, "stream": True}
 
@@ -55,17 +55,17 @@ async def test_what_outlives_the_drain_ends_with_a_typed_error(tmp_path: Path, h
     async with ready_server(
         tmp_path, LLMSERVICE_FAKE_TOKENS_PER_SECOND=20, LLMSERVICE_DRAIN_TIMEOUT_SECONDS=limit
     ) as server:
-        stream = asyncio.create_task(server.public.post("/v1/completions", json=LONG))
-        await _until_running(server, 1)
-        await eventually_is(lambda: _has_tokens(server))
+        begun = asyncio.Barrier(2)
+        stream = asyncio.create_task(_whole_stream(server, begun))
+        await begun.wait()
         server.terminate()
         await until_phase(server, "Draining")
         if how == "second signal":
             server.terminate()
         answer = await stream
         assert await server.exit_code() == 0
-    assert json.loads(events_of(answer.text)[-1])["error"]["code"] == "stream_interrupted"
-    assert "[DONE]" not in answer.text
+    assert json.loads(events_of(answer)[-1])["error"]["code"] == "stream_interrupted"
+    assert "[DONE]" not in answer
 
 
 async def test_a_server_that_never_became_ready_goes_at_once(tmp_path: Path) -> None:
@@ -129,19 +129,8 @@ async def _whole_stream(server: ServerProcess, all_begun: asyncio.Barrier) -> st
         return text + "".join([piece async for piece in pieces])
 
 
-async def _has_tokens(server: ServerProcess) -> bool:
-    return bool((await server.state())["load"]["tokens_per_second"] > 0)
-
-
 def _is_running(pid: int) -> bool:
     try:
         return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
         return False
-
-
-async def _until_running(server: ServerProcess, count: int) -> None:
-    async def are_running() -> bool:
-        return bool((await server.state())["load"]["running"] >= count)
-
-    await eventually_is(are_running)

@@ -156,7 +156,9 @@ async def test_on_a_read_only_root_one_line_names_the_mount_that_is_missing(tmp_
         LLMSERVICE_HOST="127.0.0.1",
         LLMSERVICE_ENDPOINT_GRACE_SECONDS=0,
     )
-    mounts = "mount -t tmpfs tmpfs /tmp" if has_tmp else "mount -t tmpfs -o ro tmpfs /tmp"
+    # Bound onto itself /tmp keeps what is in it, which may be this very checkout.
+    read_only = "/" if has_tmp else "/tmp"
+    mounts = f"mount --bind /tmp /tmp && mount -o remount,bind,ro {read_only}"
     shell = f"{mounts} && exec {' '.join(command('serve'))}"
     process = await asyncio.create_subprocess_exec(
         "unshare", "--mount", "sh", "-c", shell, cwd=ROOT, env=variables, stderr=asyncio.subprocess.PIPE
