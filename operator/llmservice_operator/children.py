@@ -1,16 +1,13 @@
 """What exists around one LLMService, as one immutable snapshot.
 
 The shell fills it from its watches (and, for the few things it reads live, from the API server and the pods); `desired`
-and `observe` decide from it. Manifests are raw dictionaries as the API server gives them, because a decision looks at a
-handful of fields of each.
+and `observe` decide from it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-Manifest = dict[str, Any]
-"""A Kubernetes object as JSON."""
+from llmservice_operator.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,13 @@ to an LLMService come here (`cluster.belonging`), and no verdict is ever taken f
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 
 from llmservice_operator import names
 from llmservice_operator.cluster.resources import Key
-
-Manifest = dict[str, Any]
+from llmservice_operator.manifest import Manifest
 
 PERIOD_SECONDS: Final = 5.0
 TIMEOUT_SECONDS: Final = 2.0

@@ -5,7 +5,7 @@ Level-triggered: it compares states and trusts no earlier run. Every trigger, wh
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -14,13 +14,13 @@ from llmservice_operator.children import Children, Refusal
 from llmservice_operator.cluster.interface import Cluster, LeftOverError, RefusedError
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.desired import Desired, desired
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe import observe
 from llmservice_operator.progress import ProgressPoller
 from llmservice_operator.rejection import rejection
 from llmservice_operator.schema import InvalidLLMService, parse
 from llmservice_operator.settings import Settings
 
-Manifest = dict[str, Any]
 logger = structlog.get_logger(__name__)
 
 TROUBLED_SECONDS: Final = 3.0

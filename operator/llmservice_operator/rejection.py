@@ -1,11 +1,10 @@
 """The status of an LLMService that the API server stores but the operator cannot read, as after a change of the CRD."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from llmservice_operator.conditions import ConditionType, Phase, Reason, Status, condition
-
-Manifest = dict[str, Any]
+from llmservice_operator.manifest import Manifest
 
 _CONDITIONS: Final[tuple[tuple[ConditionType, Status], ...]] = (
     (ConditionType.READY, "False"),

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from llmservice_operator.children import Children
-
-Manifest = dict[str, Any]
+from llmservice_operator.manifest import Manifest, has_finished, is_being_deleted, is_true
 
 PATIENCE_SECONDS: Final = 5.0
 """What is younger than this is only starting."""
@@ -51,10 +50,7 @@ def _waits_for_its_containers(pod: Manifest) -> bool:
 
 def is_running(job: Manifest) -> bool:
     """Return whether a Job is neither finished nor suspended."""
-    finished = {"Complete", "Failed"}
-    conditions = job.get("status", {}).get("conditions", ())
-    is_finished = any(entry["type"] in finished and entry["status"] == "True" for entry in conditions)
-    return not is_finished and not job.get("spec", {}).get("suspend", False)
+    return not has_finished(job) and not job.get("spec", {}).get("suspend", False)
 
 
 def loading_pods(children: Children) -> list[Manifest]:
@@ -64,15 +60,14 @@ def loading_pods(children: Children) -> list[Manifest]:
         for pod in children.pods
         if pod.get("status", {}).get("phase") == "Running"
         and pod["status"].get("podIP")
-        and "deletionTimestamp" not in pod["metadata"]
+        and not is_being_deleted(pod)
         and not _is_ready(pod)
     ]
 
 
 def _is_ready(pod: Manifest) -> bool:
-    conditions = pod.get("status", {}).get("conditions", ())
     is_warmup = any(reference["kind"] == "Job" for reference in pod["metadata"].get("ownerReferences", ()))
-    return not is_warmup and any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+    return not is_warmup and is_true(pod, "Ready")
 
 
 def _age_seconds(manifest: Manifest, now: datetime) -> float:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from llmservice_operator import names
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired import desired
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService, parse
 from llmservice_operator.settings import Settings
 from tests.support.builders import NOW, cached, make_settings

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llmservice_operator import names
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired import desired
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService, parse
 from llmservice_operator.settings import Settings
 from llmservice_operator.settings import parse as parse_settings

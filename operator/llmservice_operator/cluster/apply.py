@@ -5,7 +5,7 @@ foreign object.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -18,8 +18,8 @@ from llmservice_operator.cluster.interface import LeftOverError, Outcome, Outdat
 from llmservice_operator.cluster.resources import LLMSERVICES, Resource
 from llmservice_operator.cluster.store import Entry, Store
 from llmservice_operator.cluster.subset import is_subset
+from llmservice_operator.manifest import Manifest, is_being_deleted
 
-Manifest = dict[str, Any]
 logger = structlog.get_logger(__name__)
 
 REJECTED_RETRY_SECONDS: Final = 600.0
@@ -84,7 +84,7 @@ class Applier:
             await self._send(resource, _marked(manifest, body_hash), body_hash)
             return Outcome.CREATED
         self._raise_unless_ours(owner, resource, entry, body_hash)
-        if "deletionTimestamp" in entry.manifest["metadata"]:
+        if is_being_deleted(entry.manifest):
             return Outcome.UNCHANGED  # The watch tells when it is gone; then it is created again.
         return await self._update(resource, manifest, entry, body_hash)
 

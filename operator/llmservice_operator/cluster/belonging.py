@@ -1,13 +1,11 @@
 """Whose is this object? The question before every write, so that nobody else's Deployment is ever taken over."""
 
 from enum import Enum, auto
-from typing import Any
 
 from llmservice_operator import names
 from llmservice_operator.cluster.resources import CLAIMS, Resource
 from llmservice_operator.cluster.store import Entry
-
-Manifest = dict[str, Any]
+from llmservice_operator.manifest import Manifest
 
 
 class Belonging(Enum):

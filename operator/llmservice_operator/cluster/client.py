@@ -19,8 +19,7 @@ from llmservice_operator import metrics, version
 from llmservice_operator.cluster import errors, login
 from llmservice_operator.cluster.limiter import RateLimiter
 from llmservice_operator.cluster.resources import Resource
-
-Manifest = dict[str, Any]
+from llmservice_operator.manifest import Manifest
 
 USER_AGENT: Final = f"llmservice-operator/{version.VERSION}"
 REQUEST_TIMEOUT_SECONDS: Final = 15.0

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -19,8 +19,8 @@ from llmservice_operator.cluster import errors
 from llmservice_operator.cluster.client import Client
 from llmservice_operator.cluster.interface import Notice
 from llmservice_operator.cluster.resources import EVENTS
+from llmservice_operator.manifest import Manifest
 
-Manifest = dict[str, Any]
 logger = structlog.get_logger(__name__)
 
 BURST: Final = 25

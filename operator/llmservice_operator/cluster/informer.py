@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -17,8 +17,8 @@ from llmservice_operator.cluster import errors
 from llmservice_operator.cluster.client import PAGE_SIZE, Client
 from llmservice_operator.cluster.resources import Resource
 from llmservice_operator.cluster.store import Entry, Store
+from llmservice_operator.manifest import Manifest
 
-Manifest = dict[str, Any]
 logger = structlog.get_logger(__name__)
 
 FIRST_BACKOFF_SECONDS: Final = 0.2

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from llmservice_operator.children import Children, Refusal
 from llmservice_operator.cluster.resources import Key
-
-Manifest = dict[str, Any]
+from llmservice_operator.manifest import Manifest
 
 
 class Outcome(StrEnum):

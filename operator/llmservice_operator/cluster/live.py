@@ -7,7 +7,7 @@ import socket
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from llmservice_operator import names
 from llmservice_operator.children import Children
@@ -21,8 +21,8 @@ from llmservice_operator.cluster.interface import Notice, Outcome, OutdatedError
 from llmservice_operator.cluster.resources import CHILDREN, LLMSERVICES, PODS, Key, Resource
 from llmservice_operator.cluster.status import apply_status
 from llmservice_operator.cluster.store import Entry, Store
+from llmservice_operator.manifest import Manifest, happened_at, has_finished, is_being_deleted
 
-Manifest = dict[str, Any]
 Trigger = Callable[[Key], None]
 
 EVENTS_PER_OBJECT: Final = 20
@@ -124,7 +124,7 @@ class LiveCluster:
 
     async def delete(self, manifest: Manifest) -> bool:
         """See `interface.Cluster.delete`."""
-        if not self.is_synced or "deletionTimestamp" in manifest["metadata"]:
+        if not self.is_synced or is_being_deleted(manifest):
             return False
         try:
             await self._client.delete(resources.of(manifest), manifest)
@@ -175,7 +175,7 @@ class LiveCluster:
 
         Each kind has a stream of its own, so a Job can be seen to end before its pod, whose last words are the verdict.
         """
-        for job in filter(_has_finished, jobs):
+        for job in filter(has_finished, jobs):
             for entry in self._store.children(_key(owner), PODS):
                 reference = controller(entry.manifest)
                 if reference is None or reference["uid"] != job["metadata"]["uid"] or _has_ended(entry.manifest):
@@ -192,7 +192,7 @@ class LiveCluster:
             return events
         query = {"fieldSelector": f"involvedObject.uid={meta['uid']}", "limit": str(EVENTS_PER_OBJECT)}
         page = await self._client.list_page(resources.CORE_EVENTS, meta["namespace"], query)
-        events = sorted(page["items"], key=_happened_at)
+        events = sorted(page["items"], key=happened_at)
         self._events[meta["uid"]] = (time.monotonic(), events)
         if len(self._events) > _EVENTS_REMEMBERED:
             self._events.popitem(last=False)
@@ -212,12 +212,6 @@ def _key(manifest: Manifest) -> Key:
     return Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
 
 
-def _has_finished(job: Manifest) -> bool:
-    """Return whether a Job has come to its end, good or bad."""
-    conditions = job.get("status", {}).get("conditions", ())
-    return any(entry["type"] in ("Complete", "Failed") and entry["status"] == "True" for entry in conditions)
-
-
 def _has_ended(pod: Manifest) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
@@ -225,8 +219,3 @@ def _has_ended(pod: Manifest) -> bool:
 def _only(manifests: list[Manifest]) -> Manifest | None:
     """Return the child of a kind of which an LLMService has one."""
     return manifests[0] if manifests else None
-
-
-def _happened_at(event: Manifest) -> str:
-    series = event.get("series") or {}
-    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")

@@ -8,8 +8,7 @@ from llmservice_operator.cluster.client import Client
 from llmservice_operator.cluster.interface import OutdatedError
 from llmservice_operator.cluster.resources import LLMSERVICES
 from llmservice_operator.cluster.store import Entry, Store
-
-Manifest = dict[str, Any]
+from llmservice_operator.manifest import Manifest
 
 
 async def apply_status(client: Client, store: Store, owner: Manifest, status: Manifest) -> bool:

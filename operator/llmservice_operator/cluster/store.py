@@ -3,13 +3,13 @@
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from llmservice_operator import names
 from llmservice_operator.cluster import digest
 from llmservice_operator.cluster.resources import LLMSERVICES, Key, Resource
+from llmservice_operator.manifest import Manifest
 
-Manifest = dict[str, Any]
 _TOMBSTONES: Final = 4096
 
 

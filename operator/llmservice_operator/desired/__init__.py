@@ -5,7 +5,7 @@ time.
 from dataclasses import dataclass
 from datetime import datetime
 
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired import prune
 from llmservice_operator.desired.cached_model import cached_model, is_lost, served_model
 from llmservice_operator.desired.config_map import config_map
@@ -17,6 +17,7 @@ from llmservice_operator.desired.persistent_volume_claim import persistent_volum
 from llmservice_operator.desired.replicas import fixed_replicas, is_autoscaled, replicas_handover
 from llmservice_operator.desired.service import service
 from llmservice_operator.desired.warmup import warmup
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 from llmservice_operator.settings import Settings
 

@@ -11,11 +11,12 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from llmservice_operator import names
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts, verdict
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.verdict import Failure, Verdict
+from llmservice_operator.manifest import Manifest, condition, is_being_deleted, is_true, named
 from llmservice_operator.schema import LLMService
 
 KEPT_VERDICTS = 4
@@ -112,16 +113,6 @@ def uid(volume: Manifest | None) -> str:
     return str(volume["metadata"]["uid"]) if volume else ""
 
 
-def named(manifests: tuple[Manifest, ...], name: str) -> Manifest | None:
-    """Return the object called `name`."""
-    return next((item for item in manifests if item["metadata"]["name"] == name), None)
-
-
-def is_being_deleted(manifest: Manifest) -> bool:
-    """Whether an object is only there until something lets go of it."""
-    return "deletionTimestamp" in manifest["metadata"]
-
-
 def fills(job: Manifest, volume: Manifest | None) -> bool:
     """Whether a Job is about this very volume and not about an earlier one of the same name."""
     filled = job["metadata"].get("annotations", {}).get(names.VOLUME_UID_ANNOTATION)
@@ -135,15 +126,9 @@ def pods_of(job: Manifest, pods: tuple[Manifest, ...]) -> list[Manifest]:
     return sorted(mine, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
 
 
-def condition(manifest: Manifest, kind: str) -> Manifest | None:
-    """Return the condition `kind` of a live object if its status is True."""
-    conditions: list[Manifest] = manifest.get("status", {}).get("conditions") or []
-    return next((item for item in conditions if item["type"] == kind and item["status"] == "True"), None)
-
-
 def failure(job: Manifest, pods: tuple[Manifest, ...]) -> Failure:
     """Return why a failed Job failed: its last pod's own words where they are left, else the Job's."""
-    if (condition(job, "Failed") or {}).get("reason") == "DeadlineExceeded":
+    if is_true(job, "Failed") and condition(job, "Failed").get("reason") == "DeadlineExceeded":
         limit = job["spec"].get("activeDeadlineSeconds")
         return Failure(
             reason="WarmupTimedOut",
@@ -164,11 +149,14 @@ def retry_at(cache: CachedModel, pods: tuple[Manifest, ...]) -> datetime | None:
     """
     if cache.job is None or cache.facts is not None:
         return None
-    failed, done = condition(cache.job, "Failed"), condition(cache.job, "Complete")
-    if failed is not None:
+    if is_true(cache.job, "Failed"):
         wait = RETRY_SOON if failure(cache.job, pods).reason in SHORT_LIVED else RETRY_AFTER
-        return datetime.fromisoformat(failed["lastTransitionTime"]) + wait
-    return datetime.fromisoformat(done["lastTransitionTime"]) + RETRY_SOON if done is not None else None
+        return _turned_at(cache.job, "Failed") + wait
+    return _turned_at(cache.job, "Complete") + RETRY_SOON if is_true(cache.job, "Complete") else None
+
+
+def _turned_at(job: Manifest, kind: str) -> datetime:
+    return datetime.fromisoformat(condition(job, kind)["lastTransitionTime"])
 
 
 def _volume_hash(llmservice: LLMService, values: Effective) -> str | None:

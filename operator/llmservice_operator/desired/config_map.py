@@ -5,9 +5,9 @@ revision.
 """
 
 from llmservice_operator import names
-from llmservice_operator.children import Manifest
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
 API_KEYS_DIRECTORY = "/etc/llmservice/api-keys"

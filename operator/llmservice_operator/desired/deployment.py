@@ -1,12 +1,13 @@
 """The Deployment that keeps the replicas running."""
 
 from llmservice_operator import names
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired.config_map import API_KEYS_DIRECTORY, ENDPOINT_GRACE_SECONDS, config_map
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.placement import claim_labels, placement
 from llmservice_operator.desired.pod_security import container_security, pod_security
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
 TERMINATION_MARGIN_SECONDS = 5

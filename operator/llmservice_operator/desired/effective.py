@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmservice_operator.children import Manifest
 from llmservice_operator.desired.quantities import canonical, canonicals
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 from llmservice_operator.schema.quantity import amount
 from llmservice_operator.settings import Profile, Settings

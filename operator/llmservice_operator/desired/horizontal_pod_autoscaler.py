@@ -1,8 +1,8 @@
 """The HorizontalPodAutoscaler, when the spec asks for one."""
 
 from llmservice_operator import names
-from llmservice_operator.children import Manifest
 from llmservice_operator.desired.quantities import canonical
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 from llmservice_operator.schema.autoscaling import Metric
 

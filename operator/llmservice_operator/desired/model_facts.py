@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from llmservice_operator import names
-from llmservice_operator.children import Manifest
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
 CACHE_MOUNT = "/cache"

@@ -6,9 +6,9 @@ They share it because a volume bound at first use lands where the Job runs, and 
 import copy
 
 from llmservice_operator import names
-from llmservice_operator.children import Children, Manifest
-from llmservice_operator.desired.cached_model import named
+from llmservice_operator.children import Children
 from llmservice_operator.desired.effective import Effective
+from llmservice_operator.manifest import Manifest, named
 
 CLAIM_LABEL = f"{names.GROUP}/cache-claim"
 """On pods that mount a cache: which one, as a hash, since a claim's name may be longer than a label."""

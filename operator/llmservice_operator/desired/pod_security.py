@@ -1,6 +1,6 @@
 """What every pod of ours has in common: no privileges, no token, nothing writable but what it is given."""
 
-from llmservice_operator.children import Manifest
+from llmservice_operator.manifest import Manifest
 
 USER_ID = 65532
 """The images' user, and the group that owns the files on a cache volume."""

@@ -2,10 +2,11 @@
 it any more.
 """
 
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts
-from llmservice_operator.desired.cached_model import CachedModel, is_being_deleted
+from llmservice_operator.desired.cached_model import CachedModel
 from llmservice_operator.desired.replicas import is_autoscaled
+from llmservice_operator.manifest import Manifest, is_being_deleted
 from llmservice_operator.schema import LLMService
 
 

@@ -38,11 +38,6 @@ def larger(one: str, other: str) -> str:
     return canonical(one if amount(one) >= amount(other) else other)
 
 
-def whole_bytes(quantity: str) -> int:
-    """Return a quantity of memory or storage in bytes."""
-    return int(amount(quantity).to_integral_value())
-
-
 def _scaled(value: int, base: int, suffixes: tuple[str, ...]) -> str:
     step = 0
     while value % base == 0 and step + 1 < len(suffixes):

@@ -1,7 +1,8 @@
 """Who sets the replicas of the Deployment, and how many there are when that is the operator."""
 
 from llmservice_operator import names
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
 

@@ -1,7 +1,7 @@
 """The Service in front of the replicas."""
 
 from llmservice_operator import names
-from llmservice_operator.children import Manifest
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
 CLIENT_AFFINITY_SECONDS = 10800

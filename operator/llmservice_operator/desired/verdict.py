@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from llmservice_operator.children import Manifest
+from llmservice_operator.manifest import Manifest
 
 Quantization = Literal["nf4", "fp4", "int8", "none"]
 InnerPath = Annotated[str, Field(max_length=512, pattern=r"^(models|quantized)(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$")]

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired import prune
-from llmservice_operator.desired.cached_model import CachedModel, is_being_deleted, retry_at
+from llmservice_operator.desired.cached_model import CachedModel, retry_at
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.warmup_job import is_of_other_making, warmup_job
+from llmservice_operator.manifest import Manifest, is_being_deleted
 from llmservice_operator.schema import LLMService
 
 

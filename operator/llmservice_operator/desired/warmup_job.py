@@ -1,13 +1,14 @@
 """The warm-up Job: it downloads and quantizes the model before any pod asks for a GPU."""
 
 from llmservice_operator import names
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts
 from llmservice_operator.desired.cached_model import CachedModel
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.placement import claim_labels, placement
 from llmservice_operator.desired.pod_security import container_security, literal, pod_security
 from llmservice_operator.desired.quantities import canonicals
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
 INCURABLE_EXIT_CODES = [65, 78]

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.conditions import ConditionType, condition
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe import model_status
 from llmservice_operator.observe.autoscaling import autoscaling_active
 from llmservice_operator.observe.configuration import configuration_valid

@@ -1,7 +1,7 @@
 """AutoscalingActive: does the autoscaler, if one is asked for, get its metrics and do its work?"""
 
-from llmservice_operator.children import Manifest
 from llmservice_operator.conditions import Reason
+from llmservice_operator.manifest import Manifest, condition
 from llmservice_operator.observe.finding import Finding, unknown
 from llmservice_operator.observe.situation import Situation
 from llmservice_operator.observe.trouble import printable
@@ -17,26 +17,22 @@ def autoscaling_active(situation: Situation) -> Finding:
         return Finding("True", Reason.DISABLED, "Add spec.scaling for an autoscaler; until then spec.replicas holds")
     if situation.llmservice.spec.suspend:
         return Finding("True", Reason.DISABLED, "Nothing is scaled while spec.suspend is true")
-    conditions = _conditions(situation.children.autoscaler)
-    if "AbleToScale" not in conditions:
+    autoscaler = situation.children.autoscaler or {}
+    able = condition(autoscaler, "AbleToScale")
+    if not able:
         return unknown("Wait: the autoscaler has not looked yet")
-    if conditions["AbleToScale"]["status"] == "False":
-        return _failed(Reason.SCALER_FAILED, "Look at the HorizontalPodAutoscaler", conditions["AbleToScale"])
-    active = conditions.get("ScalingActive")
-    if active is not None and active["status"] == "False" and active.get("reason") != "ScalingDisabled":
+    if able["status"] == "False":
+        return _failed(Reason.SCALER_FAILED, "Look at the HorizontalPodAutoscaler", able)
+    active = condition(autoscaler, "ScalingActive")
+    if active.get("status") == "False" and active.get("reason") != "ScalingDisabled":
         return _without_metrics(active)
-    limited = conditions.get("ScalingLimited", {})
+    limited = condition(autoscaler, "ScalingLimited")
     if limited.get("status") == "True" and limited.get("reason") == "TooManyReplicas":
         return Finding(
             "True", Reason.LIMIT_REACHED, f"Raise spec.scaling.maxReplicas: {scaling.max_replicas} are running"
         )
     bounds = f"between {scaling.min_replicas} and {scaling.max_replicas} replicas"
     return Finding("True", Reason.ACTIVE, f"The autoscaler holds {bounds}; spec.replicas is ignored")
-
-
-def _conditions(autoscaler: Manifest | None) -> dict[str, Manifest]:
-    status = autoscaler.get("status", {}) if autoscaler else {}
-    return {condition["type"]: condition for condition in status.get("conditions") or ()}
 
 
 def _without_metrics(active: Manifest) -> Finding:
@@ -46,5 +42,5 @@ def _without_metrics(active: Manifest) -> Finding:
     return _failed(Reason.METRIC_MISSING, "Check spec.scaling.metrics and whether the pods export them", active)
 
 
-def _failed(reason: Reason, advice: str, condition: Manifest) -> Finding:
-    return Finding("False", reason, f"{advice}: {printable(condition.get('message', ''))}")
+def _failed(reason: Reason, advice: str, said: Manifest) -> Finding:
+    return Finding("False", reason, f"{advice}: {printable(said.get('message', ''))}")

@@ -1,9 +1,10 @@
 """What is wrong with the warm-up."""
 
 from llmservice_operator import names
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.conditions import Reason
-from llmservice_operator.desired.cached_model import CachedModel, condition, failure, pods_of
+from llmservice_operator.desired.cached_model import CachedModel, failure, pods_of
+from llmservice_operator.manifest import Manifest, is_true
 from llmservice_operator.observe import pods, refused_pods
 from llmservice_operator.observe.trouble import Trouble, of_failure
 
@@ -12,7 +13,7 @@ def trouble(cache: CachedModel, children: Children) -> Trouble | None:
     """Return why the Job of the model asked for failed, or what its pod waits for; None while it works or is done."""
     if cache.job is None or cache.facts is not None:
         return None
-    if condition(cache.job, "Failed") is not None:
+    if is_true(cache.job, "Failed"):
         return _failed(cache.job, children, is_final=True)
     attempts = pods_of(cache.job, children.pods)
     running = [pod for pod in attempts if not pods.is_over(pod)]

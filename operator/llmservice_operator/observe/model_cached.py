@@ -1,8 +1,9 @@
 """ModelCached: is the model that the spec asks for on a volume that pods can load it from?"""
 
 from llmservice_operator.conditions import ConditionType, Reason
-from llmservice_operator.desired.cached_model import CachedModel, condition
+from llmservice_operator.desired.cached_model import CachedModel
 from llmservice_operator.desired.model_facts import ModelFacts
+from llmservice_operator.manifest import is_true
 from llmservice_operator.observe.finding import Finding, bad, unknown
 from llmservice_operator.observe.progress import warmup_phase
 from llmservice_operator.observe.situation import Situation
@@ -59,4 +60,4 @@ def _on_the_way(situation: Situation, cache: CachedModel) -> Finding:
 
 
 def _has_failed(cache: CachedModel) -> bool:
-    return cache.job is not None and condition(cache.job, "Failed") is not None
+    return cache.job is not None and is_true(cache.job, "Failed")

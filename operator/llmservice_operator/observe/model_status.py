@@ -3,8 +3,8 @@
 from typing import Any
 
 from llmservice_operator import names
-from llmservice_operator.children import Manifest
 from llmservice_operator.desired import model_facts
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe.progress import warmup_bytes
 from llmservice_operator.observe.situation import Situation
 

@@ -3,12 +3,13 @@
 import re
 
 from llmservice_operator import names
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.conditions import Reason
 from llmservice_operator.desired import verdict
 from llmservice_operator.desired.verdict import Failure, container_status
+from llmservice_operator.manifest import Manifest, condition, is_being_deleted, is_true
 from llmservice_operator.observe import scheduler
-from llmservice_operator.observe.refused_pods import latest_about
+from llmservice_operator.observe.events import latest_words
 from llmservice_operator.observe.trouble import Trouble, of_failure, printable
 
 FEW_RESTARTS = 2
@@ -29,19 +30,19 @@ def server_pods(children: Children) -> list[Manifest]:
 
 def is_over(pod: Manifest) -> bool:
     """Whether a pod is on its way out or has ended."""
-    return "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return is_being_deleted(pod) or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def is_ready(pod: Manifest) -> bool:
     """Whether a pod's endpoint gets requests."""
-    return _condition(pod, "Ready").get("status") == "True"
+    return is_true(pod, "Ready")
 
 
 def is_scheduled(pod: Manifest) -> bool:
     """Whether a pod has a node, as its spec, its condition or the mere fact that it runs says."""
     return (
         "nodeName" in pod.get("spec", {})
-        or _condition(pod, "PodScheduled").get("status") == "True"
+        or is_true(pod, "PodScheduled")
         or pod.get("status", {}).get("phase", "Pending") != "Pending"
     )
 
@@ -73,11 +74,6 @@ def trouble(pod: Manifest, container: str, events: tuple[Manifest, ...]) -> Trou
 def _component(pod: Manifest) -> str | None:
     label: str | None = pod["metadata"].get("labels", {}).get(names.COMPONENT_LABEL)
     return label
-
-
-def _condition(pod: Manifest, kind: str) -> Manifest:
-    conditions: list[Manifest] = pod.get("status", {}).get("conditions") or []
-    return next((condition for condition in conditions if condition["type"] == kind), {})
 
 
 def _waiting(status: Manifest) -> Trouble | None:
@@ -131,12 +127,10 @@ def _mounts(pod: Manifest, status: Manifest, events: tuple[Manifest, ...]) -> Tr
     """Return why the pod's volumes are not mounted: only events tell."""
     if status.get("state", {}).get("running"):
         return None
-    for event in latest_about(pod, events):
-        if event.get("reason") in _MOUNTS:
-            said = printable(event.get("message") or event.get("note", ""))
-            advice = "Look at the volume and who else uses it"
-            return _secret(said) or Trouble(Reason.VOLUME_UNUSABLE, f"{advice}: {said}")
-    return None
+    said = latest_words(pod, events, _MOUNTS)
+    if said is None:
+        return None
+    return _secret(said) or Trouble(Reason.VOLUME_UNUSABLE, f"Look at the volume and who else uses it: {said}")
 
 
 def _lost(pod: Manifest, status: Manifest) -> Trouble | None:
@@ -145,7 +139,7 @@ def _lost(pod: Manifest, status: Manifest) -> Trouble | None:
     While a server loads for the first time, its pod is not ready since before the container started.
     """
     started = status.get("state", {}).get("running", {}).get("startedAt")
-    ready = _condition(pod, "Ready")
+    ready = condition(pod, "Ready")
     if not started or ready.get("status") != "False" or ready.get("lastTransitionTime", "") <= started:
         return None
     advice = f"Look at pod {pod['metadata']['name']} and its node: it was ready and is not any more"

@@ -4,9 +4,10 @@ not there.
 
 import re
 
-from llmservice_operator.children import Manifest
 from llmservice_operator.conditions import Reason
-from llmservice_operator.observe.trouble import Trouble, printable
+from llmservice_operator.manifest import Manifest, condition, is_true
+from llmservice_operator.observe.events import latest_words
+from llmservice_operator.observe.trouble import Trouble, of_cause, printable
 
 _CAUSES = (
     (
@@ -37,43 +38,17 @@ _POD_NAME = re.compile(r'\b(pods?) "[a-z0-9.-]+"')
 def of_words(words: str) -> Trouble:
     """Return the trouble behind the API server's refusal to create a pod."""
     said = _POD_NAME.sub(r"\1", printable(words)).removeprefix("Error creating: ")
-    for pattern, reason, advice in _CAUSES:
-        if pattern.search(said):
-            return Trouble(reason, f"{advice}: {said}")
-    return Trouble(Reason.UNSCHEDULABLE, f"The API server refuses the pods: {said}")
+    return of_cause(said, _CAUSES) or Trouble(Reason.UNSCHEDULABLE, f"The API server refuses the pods: {said}")
 
 
 def of_deployment(deployment: Manifest | None) -> Trouble | None:
     """Return why a Deployment's pods are not created, if they are not."""
-    if deployment is None:
+    if deployment is None or not is_true(deployment, "ReplicaFailure"):
         return None
-    for condition in deployment.get("status", {}).get("conditions") or ():
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return of_words(condition.get("message", ""))
-    return None
+    return of_words(condition(deployment, "ReplicaFailure").get("message", ""))
 
 
 def of_job(job: Manifest, events: tuple[Manifest, ...]) -> Trouble | None:
     """Return why a Job's pod is not created; only its events say so."""
-    for event in latest_about(job, events):
-        if event.get("reason") == "FailedCreate":
-            return of_words(event.get("message") or event.get("note", ""))
-    return None
-
-
-def latest_about(manifest: Manifest, events: tuple[Manifest, ...]) -> list[Manifest]:
-    """Return the events about an object, the latest first."""
-    uid = manifest["metadata"]["uid"]
-    mine = [event for event in events if _subject(event).get("uid") == uid]
-    return sorted(mine, key=_time, reverse=True)
-
-
-def _subject(event: Manifest) -> Manifest:
-    subject: Manifest = event.get("involvedObject") or event.get("regarding") or {}
-    return subject
-
-
-def _time(event: Manifest) -> str:
-    series = event.get("series") or {}
-    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
-    return str(next((time for time in times if time), ""))
+    said = latest_words(job, events, {"FailedCreate"})
+    return None if said is None else of_words(said)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from llmservice_operator import names
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired.replicas import is_autoscaled
+from llmservice_operator.manifest import Manifest, condition
 from llmservice_operator.observe import pods
 from llmservice_operator.schema import LLMService
 
@@ -49,7 +50,7 @@ class Rollout:
             updated_replicas=status.get("updatedReplicas", 0) if is_observed else 0,
             ready_replicas=status.get("readyReplicas", 0),
             is_observed=is_observed,
-            is_held=is_observed and live == wanted_revision and _is_past_deadline(status),
+            is_held=is_observed and live == wanted_revision and _is_past_deadline(deployment),
             has_right_pods=len(ready) == len(mine) == wanted_replicas
             and all(pods.revision(pod) == wanted_revision for pod in mine),
         )
@@ -94,10 +95,6 @@ def _current_revision(ready: list[Manifest], wanted: str | None) -> str | None:
     return next(iter(others or revisions), None) or None
 
 
-def _is_past_deadline(status: Manifest) -> bool:
-    return any(
-        condition["type"] == "Progressing"
-        and condition["status"] == "False"
-        and condition.get("reason") == "ProgressDeadlineExceeded"
-        for condition in status.get("conditions") or ()
-    )
+def _is_past_deadline(deployment: Manifest) -> bool:
+    progressing = condition(deployment, "Progressing")
+    return progressing.get("status") == "False" and progressing.get("reason") == "ProgressDeadlineExceeded"

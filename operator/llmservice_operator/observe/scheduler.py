@@ -2,9 +2,9 @@
 
 import re
 
-from llmservice_operator.children import Manifest
 from llmservice_operator.conditions import Reason
-from llmservice_operator.observe.trouble import Trouble, printable
+from llmservice_operator.manifest import Manifest, condition
+from llmservice_operator.observe.trouble import Trouble, of_cause, printable
 
 _CAUSES = (
     (
@@ -43,17 +43,13 @@ _CAUSES = (
 
 def of_pod(pod: Manifest) -> Trouble | None:
     """Return why a pod has no node, or None when it has one or the scheduler has not spoken."""
-    for condition in pod.get("status", {}).get("conditions") or ():
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return of_words(condition.get("message", ""))
-    return None
+    scheduled = condition(pod, "PodScheduled")
+    return of_words(scheduled.get("message", "")) if scheduled.get("status") == "False" else None
 
 
 def of_words(words: str) -> Trouble:
     """Return the trouble that the scheduler names."""
     # What preemption would bring is said after a second count of the nodes; the first sentence has the cause.
     said = printable(words).split(" preemption: ")[0]
-    for pattern, reason, advice in _CAUSES:
-        if pattern.search(said):
-            return Trouble(reason, f"{advice}: {said}")
-    return Trouble(Reason.UNSCHEDULABLE, f"Look at the nodes: {said or 'the scheduler gives no reason'}")
+    unknown = Trouble(Reason.UNSCHEDULABLE, f"Look at the nodes: {said or 'the scheduler gives no reason'}")
+    return of_cause(said, _CAUSES) or unknown

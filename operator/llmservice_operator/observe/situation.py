@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from llmservice_operator import names
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.conditions import ConditionType, Reason
 from llmservice_operator.desired.cached_model import CachedModel, cached_model, served_model
 from llmservice_operator.desired.configuration import Problem, problems
 from llmservice_operator.desired.deployment import pod_template
 from llmservice_operator.desired.effective import Effective, effective
 from llmservice_operator.desired.model_facts import ModelFacts
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe import jobs, pods, refused_pods, volumes
 from llmservice_operator.observe.rollout import Rollout
 from llmservice_operator.observe.trouble import Trouble, printable

@@ -2,6 +2,8 @@
 itself.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from llmservice_operator.conditions import REASONS, ConditionType, Reason
@@ -58,6 +60,16 @@ def of_failure(reason: str, message: str, otherwise: Reason, *, is_new: bool = F
     except (ValueError, AssertionError):
         known = otherwise
     return Trouble(known, printable(message) or f"Look at the container's log: it failed with {reason}", is_new)
+
+
+def of_cause(said: str, causes: Iterable[tuple[re.Pattern[str], Reason, str]]) -> Trouble | None:
+    """Return the trouble of the first cause whose pattern is in what another component said; its words stay in the
+    message, after the advice.
+    """
+    for pattern, reason, advice in causes:
+        if pattern.search(said):
+            return Trouble(reason, f"{advice}: {said}")
+    return None
 
 
 def printable(text: str) -> str:

@@ -2,11 +2,11 @@
 
 import re
 
-from llmservice_operator.children import Manifest
 from llmservice_operator.conditions import Reason
-from llmservice_operator.desired.cached_model import CachedModel, is_being_deleted
-from llmservice_operator.observe.refused_pods import latest_about
-from llmservice_operator.observe.trouble import Trouble, printable
+from llmservice_operator.desired.cached_model import CachedModel
+from llmservice_operator.manifest import Manifest, is_being_deleted
+from llmservice_operator.observe.events import latest_words
+from llmservice_operator.observe.trouble import Trouble
 
 _CLASS_MISSING = re.compile(r'storageclass\S* "([^"]+)" not found')
 
@@ -32,15 +32,13 @@ def trouble(cache: CachedModel, events: tuple[Manifest, ...]) -> Trouble | None:
 
 def _provisioning(volume: Manifest, events: tuple[Manifest, ...]) -> Trouble | None:
     """Return why a volume is not there, from the provisioner's events; None as long as nothing failed."""
-    for event in latest_about(volume, events):
-        if event.get("reason") != "ProvisioningFailed":
-            continue
-        said = printable(event.get("message") or event.get("note", ""))
-        missing = _CLASS_MISSING.search(said)
-        if missing:
-            return Trouble(
-                Reason.STORAGE_CLASS_NOT_FOUND,
-                f"Change spec.cache.storageClassName, or create StorageClass {missing.group(1)}",
-            )
-        return Trouble(Reason.VOLUME_UNUSABLE, f"Look at the StorageClass and its provisioner: {said}")
-    return None
+    said = latest_words(volume, events, {"ProvisioningFailed"})
+    if said is None:
+        return None
+    missing = _CLASS_MISSING.search(said)
+    if missing:
+        return Trouble(
+            Reason.STORAGE_CLASS_NOT_FOUND,
+            f"Change spec.cache.storageClassName, or create StorageClass {missing.group(1)}",
+        )
+    return Trouble(Reason.VOLUME_UNUSABLE, f"Look at the StorageClass and its provisioner: {said}")

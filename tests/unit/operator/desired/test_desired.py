@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired import Desired, desired
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 from tests.support.builders import (
     NOW,

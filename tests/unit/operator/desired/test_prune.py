@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from llmservice_operator.children import Manifest
 from llmservice_operator.desired import desired, model_facts
+from llmservice_operator.manifest import Manifest
 from tests.support.builders import (
     NOW,
     VERDICT,

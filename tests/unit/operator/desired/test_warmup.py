@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired import Desired, desired
+from llmservice_operator.manifest import Manifest
 from tests.support.builders import (
     NOW,
     caching,

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
 from llmservice_operator.desired import desired
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe import observe
 from tests.support.builders import (
     NOW,

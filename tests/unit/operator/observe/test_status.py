@@ -10,7 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_regressions.data_regression import DataRegressionFixture
 
-from llmservice_operator.children import Children, Manifest
+from llmservice_operator.children import Children
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe import observe
 from tests.support.builders import NOW, cached, caching, make_llmservice, make_settings, serving
 from tests.support.specs import SCALING

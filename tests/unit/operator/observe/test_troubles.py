@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from llmservice_operator.children import Children, Manifest, Refusal
+from llmservice_operator.children import Children, Refusal
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe import observe
 from llmservice_operator.schema import LLMService
 from tests.support.builders import (
