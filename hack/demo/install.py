@@ -108,11 +108,7 @@ def hub_manifests(images: Images) -> list[Manifest]:
         },
     }
     return [
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": HUB_NAMESPACE, "labels": RESTRICTED_LABELS},
-        },
+        namespace(HUB_NAMESPACE),
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -29,9 +29,6 @@ class Kubectl:
     """Run kubectl in one namespace, with the KUBECONFIG of the environment."""
 
     namespace: str = "default"
-    request_timeout_seconds: int = 60
-    # What stands before `kubectl`, for a cluster that is entered by another command.
-    prefix: tuple[str, ...] = field(default=())
 
     def run(self, *arguments: str, stdin: str | None = None, timeout_seconds: float = 180) -> str:
         """Return what kubectl prints.
@@ -48,7 +45,7 @@ class Kubectl:
         self, *arguments: str, stdin: str | None = None, timeout_seconds: float = 180
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl and return exit status and both outputs, whatever they are."""
-        command = [*self.prefix, "kubectl", "--namespace", self.namespace, *arguments]
+        command = ["kubectl", "--namespace", self.namespace, *arguments]
         return subprocess.run(
             command, input=stdin, capture_output=True, text=True, timeout=timeout_seconds, check=False
         )
@@ -80,12 +77,12 @@ class Kubectl:
 
     def in_namespace(self, namespace: str) -> Kubectl:
         """Return the same kubectl for another namespace."""
-        return Kubectl(namespace, self.request_timeout_seconds, self.prefix)
+        return Kubectl(namespace)
 
     @contextmanager
     def port_forward(self, target: str, port: int) -> Iterator[str]:
         """Forward a free loopback port to `target`; yields the base URL."""
-        command = [*self.prefix, "kubectl", "--namespace", self.namespace, "port-forward", target, f":{port}"]
+        command = ["kubectl", "--namespace", self.namespace, "port-forward", target, f":{port}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             try:
                 assert process.stdout is not None

@@ -10,7 +10,10 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from demo import gemma
 from demo.install import GATED_REPO, REPOSITORY, TINY_REPO
@@ -22,34 +25,30 @@ HUB_MODELS = REPOSITORY / "build" / "hub-models"
 def main() -> int:
     """Lay out the tiny models, and Gemma when it is asked for."""
     for seed, repo in enumerate((TINY_REPO, GATED_REPO)):
-        _lay_out_tiny(HUB_MODELS / repo, seed)
+        _lay_out(HUB_MODELS / repo, partial(write_checkpoint, seed=seed))
     if "gemma" in sys.argv[1:]:
-        _lay_out(gemma.prepare(gemma.models_folder()), HUB_MODELS / gemma.MODEL)
+        _lay_out(HUB_MODELS / gemma.MODEL, partial(_copy, gemma.prepare(gemma.models_folder())))
     return 0
 
 
-def _lay_out_tiny(target: Path, seed: int) -> None:
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            write_checkpoint(Path(scratch) / "model", seed=seed).rename(target)
-            for file in target.iterdir():
-                file.chmod(0o644)
-
-
-def _lay_out(source: Path, target: Path) -> None:
-    """Make `target` a copy of `source`, by hard links where the file system allows."""
+def _lay_out(target: Path, write: Callable[[Path], Any]) -> None:
+    """Have `write` make the folder `target`, whole or not at all; one that is there stays."""
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        copied = Path(scratch) / "model"
-        try:
-            shutil.copytree(source, copied, copy_function=os.link)
-        except (OSError, shutil.Error):
-            shutil.rmtree(copied, ignore_errors=True)
-            shutil.copytree(source, copied)
-        copied.rename(target)
+        model = Path(scratch) / "model"
+        write(model)
+        model.rename(target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder, by hard links where the file system allows."""
+    try:
+        shutil.copytree(source, target, copy_function=os.link)
+    except (OSError, shutil.Error):
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
 
 
 if __name__ == "__main__":
