@@ -2,21 +2,16 @@
 
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.controlplane import ControlPlane, control_plane
-
-CRD_FILE = Path(__file__).parents[2] / "crds" / "llmservice.yaml"
 
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A real API server with its controllers, no node, and LLMServices known to it."""
     with control_plane(tmp_path_factory.mktemp("plane")) as plane:
-        plane.kubectl("apply", "--server-side", "--filename", str(CRD_FILE))
-        plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/llmservices.llmservice.dev")
         yield plane
 
 

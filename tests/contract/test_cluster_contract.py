@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -20,7 +19,6 @@ from tests.support.fake_cluster import FakeCluster
 from tests.support.stage import llmservice
 
 Manifest = dict[str, Any]
-CRD_FILE = Path(__file__).parents[2] / "crds" / "llmservice.yaml"
 
 
 class World(Protocol):
@@ -95,8 +93,6 @@ class LiveWorld:
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with control_plane(tmp_path_factory.mktemp("plane")) as plane:
-        plane.kubectl("apply", "--server-side", "--filename", str(CRD_FILE))
-        plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/llmservices.llmservice.dev")
         yield plane
 
 

@@ -125,14 +125,7 @@ async def test_a_failed_load_is_told_and_ends_the_process(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a user namespace everywhere")
 async def test_e13_a_random_uid_without_a_passwd_entry_serves() -> None:
-    port, management = free_ports(2)
-    variables = environment(
-        HOME="/tmp",
-        LLMSERVICE_PORT=port,
-        LLMSERVICE_MANAGEMENT_PORT=management,
-        LLMSERVICE_HOST="127.0.0.1",
-        LLMSERVICE_ENDPOINT_GRACE_SECONDS=0,
-    )
+    port, variables = _as_in_a_pod()
     for name in ("USER", "LOGNAME"):
         variables.pop(name, None)
     process = await asyncio.create_subprocess_exec(
@@ -148,14 +141,7 @@ async def test_e13_a_random_uid_without_a_passwd_entry_serves() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 @pytest.mark.parametrize("has_tmp", [False, True], ids=["E12 nothing writable", "only /tmp writable"])
 async def test_on_a_read_only_root_one_line_names_the_mount_that_is_missing(tmp_path: Path, has_tmp: bool) -> None:
-    port, management = free_ports(2)
-    variables = environment(
-        HOME="/tmp",
-        LLMSERVICE_PORT=port,
-        LLMSERVICE_MANAGEMENT_PORT=management,
-        LLMSERVICE_HOST="127.0.0.1",
-        LLMSERVICE_ENDPOINT_GRACE_SECONDS=0,
-    )
+    port, variables = _as_in_a_pod()
     # Bound onto itself /tmp keeps what is in it, which may be this very checkout.
     read_only = "/" if has_tmp else "/tmp"
     mounts = f"mount --bind /tmp /tmp && mount -o remount,bind,ro {read_only}"
@@ -180,6 +166,19 @@ async def test_start_to_ready_is_a_matter_of_seconds(tmp_path: Path) -> None:
     began = time.monotonic()
     async with ready_server(tmp_path):
         assert time.monotonic() - began < 20
+
+
+def _as_in_a_pod() -> tuple[int, dict[str, str]]:
+    """Return a free public port, and the environment of a server that answers on it and writes only to /tmp."""
+    port, management = free_ports(2)
+    variables = environment(
+        HOME="/tmp",
+        LLMSERVICE_PORT=port,
+        LLMSERVICE_MANAGEMENT_PORT=management,
+        LLMSERVICE_HOST="127.0.0.1",
+        LLMSERVICE_ENDPOINT_GRACE_SECONDS=0,
+    )
+    return port, variables
 
 
 async def _generates(port: int) -> bool:

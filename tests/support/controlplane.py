@@ -1,4 +1,4 @@
-"""A real API server with its controllers and no node, for tests/cluster; the code is the cluster tool's own.
+"""A real API server with its controllers, no node, and our resource definition; the code is the cluster tool's own.
 
     from tests.support.controlplane import control_plane
 
@@ -10,7 +10,7 @@
 No kubelet runs, so pods stay Pending until the test writes their status: every rollout is scripted.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from cluster.controlplane import ControlPlane
 
 __all__ = ["ControlPlane", "control_plane"]
 
+CRD_FILE = Path(__file__).parents[2] / "crds" / "llmservice.yaml"
+
 
 @contextmanager
-def control_plane(
-    directory: Path, extra_arguments: Mapping[str, Sequence[str]] | None = None
-) -> Iterator[ControlPlane]:
-    """Run a control plane of its own below `directory`, on free loopback ports, ready when the body starts."""
-    with ControlPlane(directory, extra_arguments=extra_arguments or {}) as plane:
+def control_plane(directory: Path) -> Iterator[ControlPlane]:
+    """Run a control plane of its own below `directory`, on free loopback ports, that knows LLMServices."""
+    with ControlPlane(directory) as plane:
+        plane.kubectl("apply", "--server-side", "--filename", str(CRD_FILE))
+        plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/llmservices.llmservice.dev")
         yield plane
