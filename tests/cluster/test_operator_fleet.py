@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.api import Api, writes
+from tests.support.api import Api, denied, writes
 from tests.support.controlplane import ControlPlane
 from tests.support.running_operator import SETTINGS
 from tests.support.stage import llmservice, serve
@@ -22,6 +22,7 @@ FLEET = 20
 QUIET_SECONDS = 8.0
 MEMORY_MIB = 120
 STOP_SECONDS = 5.0
+USER = "system:serviceaccount:llmservice-system:llmservice-operator"
 
 
 @asynccontextmanager
@@ -59,12 +60,11 @@ def resident_mib(process: asyncio.subprocess.Process) -> float:
 def kubeconfig(plane: ControlPlane, namespace: str) -> Path:
     """The operator's service account, with the ClusterRole of deploy/ bound in one namespace only."""
     plane.kubectl("apply", "--server-side", "--filename", str(ROOT / "deploy" / "cluster-role.yaml"))
-    user = "system:serviceaccount:llmservice-system:llmservice-operator"
     plane.kubectl(
-        *("create", "rolebinding", "operator", "--clusterrole=llmservice-operator", f"--user={user}"),
+        *("create", "rolebinding", "operator", "--clusterrole=llmservice-operator", f"--user={USER}"),
         f"--namespace={namespace}",
     )
-    return plane.kubeconfig_for(user)
+    return plane.kubeconfig_for(USER)
 
 
 @pytest.mark.timeout(240)
@@ -89,5 +89,5 @@ async def test_twenty_services_idle_and_after_a_restart(
     assert writes(plane, namespace)[len(settled) :] == [], log[-2000:]
     assert log.count("every kind listed") == 2
     assert max(memory, after_restart) <= MEMORY_MIB, (memory, after_restart)
-    assert "403" not in log
+    assert denied(plane, USER) == []
     print(f"resident: {memory:.0f} MiB after settling, {after_restart:.0f} MiB after a restart")  # noqa: T201

@@ -111,15 +111,31 @@ class Api:
 
 def writes(plane: ControlPlane, namespace: str | None = None) -> list[str]:
     """Return what the operator has written so far, from the audit log: "verb resource[/subresource] name status"."""
-    found = []
-    for line in plane.audit_log.read_text().splitlines():
-        entry = json.loads(line)
-        target = entry.get("objectRef", {})
-        is_ours = entry["userAgent"].startswith("llmservice-operator/") or entry["userAgent"].startswith("kopf/")
-        if not is_ours or entry["verb"] in ("get", "list", "watch"):
-            continue
-        if namespace is None or target.get("namespace") == namespace:
-            subresource = f"/{target['subresource']}" if "subresource" in target else ""
-            status = entry.get("responseStatus", {}).get("code")
-            found.append(f"{entry['verb']} {target['resource']}{subresource} {target.get('name')} {status}")
-    return found
+    return [
+        _in_words(entry)
+        for entry in _audited(plane)
+        if entry["userAgent"].startswith(("llmservice-operator/", "kopf/"))
+        and entry["verb"] not in ("get", "list", "watch")
+        and namespace in (None, entry.get("objectRef", {}).get("namespace"))
+    ]
+
+
+def denied(plane: ControlPlane, user: str) -> list[str]:
+    """Return the requests of `user` that its rights did not allow, from the audit log, in the words of `writes`."""
+    forbidden = 403
+    return [
+        _in_words(entry)
+        for entry in _audited(plane)
+        if entry["user"]["username"] == user and entry.get("responseStatus", {}).get("code") == forbidden
+    ]
+
+
+def _audited(plane: ControlPlane) -> list[Manifest]:
+    return [json.loads(line) for line in plane.audit_log.read_text().splitlines()]
+
+
+def _in_words(entry: Manifest) -> str:
+    target = entry.get("objectRef", {})
+    subresource = f"/{target['subresource']}" if "subresource" in target else ""
+    status = entry.get("responseStatus", {}).get("code")
+    return f"{entry['verb']} {target.get('resource')}{subresource} {target.get('name')} {status}"
