@@ -10,7 +10,7 @@ from pathlib import Path
 from inference_server.cache.failures import WarmupFailure
 from inference_server.cache.hub import Hub, Interrupted
 from inference_server.cache.listing import Listing, RemoteFile
-from inference_server.engine.checkpoint import read_json
+from inference_server.checkpoint.validation import read_json
 
 CODE_KEYS = ("auto_map", "custom_pipelines")
 """What makes transformers look for Python files in a repository."""

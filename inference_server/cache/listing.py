@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference_server.cache.failures import WarmupFailure
-from inference_server.engine.checkpoint import INDEX, JSON_LIMIT_BYTES, PICKLES, WEIGHTS
+from inference_server.checkpoint.validation import INDEX, JSON_LIMIT_BYTES, PICKLES, WEIGHTS
 
 FILES_LIMIT = 20_000
 METADATA = (

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from inference_server.cache.failures import WarmupFailure
-from inference_server.engine.checkpoint import Method, text_config
+from inference_server.checkpoint.validation import Method, text_config
 
 LEFTOVERS_OF_WEIGHTS = (".safetensors", ".safetensors.index.json", ".incomplete")
 

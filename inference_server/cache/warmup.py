@@ -22,7 +22,7 @@ from inference_server.cache.hub import Hub
 from inference_server.cache.listing import Listing, metadata_files, weight_files
 from inference_server.cache.progress import Reporter
 from inference_server.cache.volume import Manifest
-from inference_server.engine.checkpoint import (
+from inference_server.checkpoint.validation import (
     INDEX,
     CheckpointProblem,
     Method,

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from inference_server.engine.checkpoint import (
+from inference_server.checkpoint.validation import (
     Method,
     Wanted,
     check_weights,

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from inference_server.engine.checkpoint import CheckpointProblem
+from inference_server.checkpoint.validation import CheckpointProblem
 from inference_server.engine.interface import LoadFailure, Progress
 from inference_server.engine.transformers_engine import prepare_torch, uncollected
 

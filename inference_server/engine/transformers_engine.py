@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference_server.engine import threads
-from inference_server.engine.checkpoint import CheckpointProblem
+from inference_server.checkpoint.validation import CheckpointProblem
 from inference_server.engine.interface import (
     EngineConfig,
     GenerationRequest,

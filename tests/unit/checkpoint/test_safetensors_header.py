@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from inference_server.engine.safetensors_header import InvalidSafetensors, Tensor, read_header
+from inference_server.checkpoint.safetensors_header import InvalidSafetensors, Tensor, read_header
 from tests.support.models import write_safetensors
 
 

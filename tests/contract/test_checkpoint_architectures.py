@@ -1,4 +1,4 @@
-from inference_server.engine.architectures import model_types
+from inference_server.checkpoint.architectures import model_types
 
 
 def test_the_table_read_from_the_source_is_the_one_that_is_imported() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from inference_server.engine.checkpoint import (
+from inference_server.checkpoint.validation import (
     CheckpointProblem,
     check_config,
     check_weights,

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from inference_server.engine.architectures import model_types
-from inference_server.engine.safetensors_header import InvalidSafetensors, Tensor, read_header
+from inference_server.checkpoint.architectures import model_types
+from inference_server.checkpoint.safetensors_header import InvalidSafetensors, Tensor, read_header
 
 Method = Literal["nf4", "fp4", "int8", "none"]
 Wanted = Literal["auto", "nf4", "fp4", "int8", "none"]
