@@ -8,6 +8,7 @@ UV := .venv/bin/uv
 EXTRAS := operator gateway server dev
 SOURCES := operator/llmservice_operator inference_server hack tests
 CLUSTER := python3 hack/cluster/main.py
+KERNELS := $(if $(filter x86_64,$(shell uname -m)),inference_server/kernels/llama_avx512.so)
 IMAGE_REFS := build/image-refs.json
 MODEL ?= gemma
 export PYTHONPATH := hack:operator:.
@@ -28,7 +29,11 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: env
-env: .venv/installed ## the Python environment, from the hash-locked requirements
+env: .venv/installed $(KERNELS) ## the Python environment, from the hash-locked requirements, and the CPU kernels
+
+$(KERNELS): inference_server/kernels/llama_avx512.cpp inference_server/kernels/build.py
+	command -v g++ || apt-get install -y --no-install-recommends --no-remove g++
+	python3 -m inference_server.kernels.build
 
 .venv/installed: requirements/uv.txt requirements/dev.txt pyproject.toml
 	python3 -c 'import ensurepip' || apt-get install -y --no-install-recommends --no-remove python3-venv
