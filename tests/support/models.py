@@ -1,4 +1,4 @@
-"""Make tiny Llama checkpoints with random weights, for tests and for `make demo MODEL=tiny`.
+"""Make tiny checkpoints of the Llama family with random weights, for tests and for `make demo MODEL=tiny`.
 
     python -m tests.support.models tiny OUT_FOLDER
 
@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 Dtype = Literal["float32", "bfloat16"]
+Family = Literal["llama", "mistral", "qwen2", "qwen3"]
 Array = npt.NDArray[np.float32]
 
 VOCABULARY_SIZE = 512
@@ -40,10 +42,12 @@ and yet everybody learned something from the way in which they arrived: one toke
 """
 
 
-def config(*, layers: int = 2, dtype: Dtype = "bfloat16", tie_word_embeddings: bool = True) -> dict[str, Any]:
+def config(
+    *, family: Family = "llama", layers: int = 2, dtype: Dtype = "bfloat16", tie_word_embeddings: bool = True
+) -> dict[str, Any]:
     """Return the content of config.json. Sizes are multiples of 64, the block of a 4-bit quantization."""
     return {
-        "architectures": ["LlamaForCausalLM"],
+        "architectures": [f"{family.capitalize()}ForCausalLM"],
         "attention_bias": False,
         "attention_dropout": 0.0,
         "bos_token_id": 1,
@@ -56,7 +60,7 @@ def config(*, layers: int = 2, dtype: Dtype = "bfloat16", tie_word_embeddings: b
         "intermediate_size": 512,
         "max_position_embeddings": 2048,
         "mlp_bias": False,
-        "model_type": "llama",
+        "model_type": family,
         "num_attention_heads": 4,
         "num_hidden_layers": layers,
         "num_key_value_heads": 2,
@@ -69,40 +73,60 @@ def config(*, layers: int = 2, dtype: Dtype = "bfloat16", tie_word_embeddings: b
 
 
 def weights(config: Mapping[str, Any], seed: int = 0) -> Iterator[tuple[str, Array]]:
-    """Yield the tensors of a Llama model by name, drawn from one generator in a fixed order."""
+    """Yield the tensors of a model of the family by name, drawn from one generator in a fixed order."""
     generator = np.random.default_rng(seed)
     hidden, inner, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
     queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
+    attention_bias = config["attention_bias"] or config["model_type"] == "qwen2"
+    output_bias = config["attention_bias"] and config["model_type"] != "qwen2"
 
-    def normal(rows: int, columns: int) -> Array:
-        return generator.standard_normal((rows, columns), dtype=np.float32) * np.float32(config["initializer_range"])
+    def normal(*shape: int) -> Array:
+        return generator.standard_normal(shape, dtype=np.float32) * np.float32(config["initializer_range"])
 
     def ones() -> Array:
         return np.ones(hidden, dtype=np.float32)
+
+    def linear(name: str, rows: int, columns: int, bias: bool) -> Iterator[tuple[str, Array]]:
+        yield f"{name}.weight", normal(rows, columns)
+        if bias:
+            yield f"{name}.bias", normal(rows)
 
     yield "model.embed_tokens.weight", normal(config["vocab_size"], hidden)
     for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}"
         yield f"{prefix}.input_layernorm.weight", ones()
-        yield f"{prefix}.self_attn.q_proj.weight", normal(queries, hidden)
-        yield f"{prefix}.self_attn.k_proj.weight", normal(keys, hidden)
-        yield f"{prefix}.self_attn.v_proj.weight", normal(keys, hidden)
-        yield f"{prefix}.self_attn.o_proj.weight", normal(hidden, queries)
+        yield from linear(f"{prefix}.self_attn.q_proj", queries, hidden, attention_bias)
+        yield from linear(f"{prefix}.self_attn.k_proj", keys, hidden, attention_bias)
+        yield from linear(f"{prefix}.self_attn.v_proj", keys, hidden, attention_bias)
+        yield from linear(f"{prefix}.self_attn.o_proj", hidden, queries, output_bias)
+        if config["model_type"] == "qwen3":
+            yield f"{prefix}.self_attn.q_norm.weight", 1 + normal(head)
+            yield f"{prefix}.self_attn.k_norm.weight", 1 + normal(head)
         yield f"{prefix}.post_attention_layernorm.weight", ones()
-        yield f"{prefix}.mlp.gate_proj.weight", normal(inner, hidden)
-        yield f"{prefix}.mlp.up_proj.weight", normal(inner, hidden)
-        yield f"{prefix}.mlp.down_proj.weight", normal(hidden, inner)
+        yield from linear(f"{prefix}.mlp.gate_proj", inner, hidden, config["mlp_bias"])
+        yield from linear(f"{prefix}.mlp.up_proj", inner, hidden, config["mlp_bias"])
+        yield from linear(f"{prefix}.mlp.down_proj", hidden, inner, config["mlp_bias"])
     yield "model.norm.weight", ones()
     if not config["tie_word_embeddings"]:
         yield "lm_head.weight", normal(config["vocab_size"], hidden)
 
 
 def write_checkpoint(
-    folder: Path, *, layers: int = 2, dtype: Dtype = "bfloat16", shards: int = 1, seed: int = 0
+    folder: Path,
+    *,
+    family: Family = "llama",
+    layers: int = 2,
+    dtype: Dtype = "bfloat16",
+    shards: int = 1,
+    seed: int = 0,
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Write a complete checkpoint (config, weights, tokenizer, chat template) to `folder`, and return it."""
+    """Write a complete checkpoint (config, weights, tokenizer, chat template) to `folder`, and return it.
+
+    `changes` are put over the content of config.json before the weights are drawn.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    model_config = config(layers=layers, dtype=dtype)
+    model_config = {**config(family=family, layers=layers, dtype=dtype), **changes}
     write_json(folder / "config.json", model_config)
     write_json(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 0, "pad_token_id": 2})
     _write_weights(folder, dict(weights(model_config, seed)), dtype, shards)
