@@ -1,89 +1,121 @@
-"""Load a checkpoint with transformers' modules: from a folder, offline, never running a line of what it holds."""
+"""Load a checkpoint: from a folder, offline, never running a line of what it holds, and by the fastest way there is.
+
+A Llama-family model is our own forward pass, loaded without transformers, whose imports take longer than everything
+else; every other family is transformers' modules. Both are on the same slots.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from unittest.mock import patch
 
 import torch
-from transformers import AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
 
 from inference_server.checkpoint.validation import (
+    CheckpointProblem,
     Method,
-    Wanted,
     check_weights,
     effective_quantization,
     own_quantization,
     read_config,
+    read_json,
     text_config,
 )
-from inference_server.engine.interface import LoadFailure, Progress
+from inference_server.engine.context import usable_context
+from inference_server.engine.interface import EngineConfig, LoadFailure, Progress
+from inference_server.engine.llama.config import LlamaConfig, eos_token_ids, llama_config
+from inference_server.engine.llama.model import LlamaModel
+from inference_server.engine.llama.weights import LlamaWeights, quantized, read_weights
+from inference_server.engine.model import PAGE_TOKENS, Chunk, Model
 
-ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 DEFAULT_CONTEXT = 2048
 """For the few families whose config names no context length."""
+SHARE_OF_PAGES = 4
+"""The prefix cache has pages for one in so many tokens of the slots."""
+
+Report = Callable[[Progress], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready for forward passes. `eos_token_ids` end a sequence; `context` is what its config says."""
+    """A model ready for forward passes, how it is quantized and where it is; `context` is what its config says."""
 
-    module: Any
+    model: Model
     quantization: Method
-    device: torch.device
-    eos_token_ids: frozenset[int]
+    device: str
     context: int
 
 
-@dataclass(frozen=True)
-class LoadOptions:
-    """How to load; the words are the settings'."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be loaded and how: all that follows from the settings and the checkpoint's configs."""
 
-    quantization: Wanted = "auto"
-    compute_dtype: ComputeDtype = "auto"
-    double_quant: bool = True
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    folder: Path
+    config: Mapping[str, Any]
+    generation_config: Mapping[str, Any] | None
+    method: Method
+    double_quant: bool
+    dtype: torch.dtype
+    device: torch.device
+    context: int
+    max_model_len: int
+    slots: int
+    pages: int
+    llama: LlamaConfig | None
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether the weights are quantized at load; otherwise they are as they lie there."""
+        return self.method != "none" and own_quantization(self.config) == "none"
 
 
-def load(folder: Path, options: LoadOptions, report: Callable[[Progress], None]) -> LoadedModel:
-    """Check the checkpoint in `folder` and load it.
+def load(config: EngineConfig, report: Report) -> LoadedModel:
+    """Check the checkpoint that `config` names and load it.
 
     Raises:
         CheckpointProblem: the checkpoint cannot be served.
         LoadFailure: this machine cannot serve it.
     """
-    config = read_config(folder)
-    method = effective_quantization(config, options.quantization)
+    plan = planned(config)
+    model = _llama(plan, plan.llama, report) if plan.llama is not None else _modules(plan, report)
+    if not torch.isfinite(model.forward([Chunk(0, 0, [0], 1)])).all():
+        raise CheckpointProblem("ModelInvalid", "use other weights: the model computes something that is not a number")
+    return LoadedModel(model, plan.method, str(plan.device), plan.context)
+
+
+def planned(config: EngineConfig) -> Plan:
+    """Return how to load what `config` names; reads the configs and the headers of the weights.
+
+    Raises:
+        CheckpointProblem, LoadFailure: as `load`.
+    """
+    assert config.model_path is not None, "the settings name a folder whenever the engine is not the fake"
+    folder = Path(config.model_path)
+    content = read_config(folder)
+    method = effective_quantization(content, config.quantization)
     check_weights(folder)
-    device = pick_device(options.device)
-    dtype = pick_dtype(config, options.compute_dtype, method, device)
-    if method != "none":
-        _import_bitsandbytes()
-    with _reporting(report):
-        module = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            attn_implementation="sdpa",
-            **_placement(method, device),
-            **_quantize_at_load(config, method, dtype, options.double_quant),
-        )
-    module.eval().requires_grad_(False)
-    return LoadedModel(
-        module=module,
-        quantization=method,
+    device = pick_device(config.device)
+    context = context_of(content)
+    max_model_len = usable_context(context, config.max_model_len)
+    generation_path = folder / "generation_config.json"
+    generation_config = read_json(generation_path) if generation_path.is_file() else None
+    tokens = max_model_len * config.max_batch_size
+    return Plan(
+        folder=folder,
+        config=content,
+        generation_config=generation_config,
+        method=method,
+        double_quant=config.double_quant,
+        dtype=pick_dtype(content, config.compute_dtype, method, device),
         device=device,
-        eos_token_ids=_eos_token_ids(module),
-        context=int(text_config(config).get("max_position_embeddings") or DEFAULT_CONTEXT),
+        context=context,
+        max_model_len=max_model_len,
+        slots=config.max_batch_size,
+        pages=tokens // SHARE_OF_PAGES // PAGE_TOKENS if config.prefix_cache else 0,
+        llama=llama_config(content, generation_config, max_model_len),
     )
 
 
@@ -101,7 +133,7 @@ def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     return torch.device("cpu")
 
 
-def pick_dtype(config: dict[str, Any], wanted: ComputeDtype, method: Method, device: torch.device) -> torch.dtype:
+def pick_dtype(config: Mapping[str, Any], wanted: str, method: Method, device: torch.device) -> torch.dtype:
     """Return the dtype of activations and of weights that are not quantized.
 
     `auto` is bfloat16 for quantized models (the fused kernels are made for it) and the checkpoint's own otherwise, but
@@ -115,75 +147,63 @@ def pick_dtype(config: dict[str, Any], wanted: ComputeDtype, method: Method, dev
     return own
 
 
-def _import_bitsandbytes() -> None:
-    """Import bitsandbytes without torch's compiler.
+def context_of(config: Mapping[str, Any]) -> int:
+    """Return how many tokens the model has learned to see.
 
-    It decorates four fallback functions with torch.compile, which imports the compiler (2.7 s of CPU time at each start
-    of a pod) and would, at the first call, look for a C++ compiler that the image does not have.
+    Some rotary embeddings change with the longest sequence of a batch; below their original length they do not.
     """
-
-    def undecorated(function: Any = None, **_: Any) -> Any:
-        return function or (lambda decorated: decorated)
-
-    with patch.object(torch, "compile", undecorated):
-        import bitsandbytes  # noqa: F401 - for the operators that it registers
-
-
-def _placement(method: Method, device: torch.device) -> dict[str, Any]:
-    # device_map imports accelerate, which a plain model on the CPU does not need.
-    return {} if method == "none" and device.type == "cpu" else {"device_map": {"": device}}
+    text = text_config(config)
+    context = int(text.get("max_position_embeddings") or text.get("n_positions") or DEFAULT_CONTEXT)
+    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    name = "original_max_position_embeddings"
+    if isinstance(rope, Mapping) and rope.get("rope_type", rope.get("type")) == "longrope":
+        return int(text.get(name) or rope.get(name) or context)
+    return context
 
 
-def _quantize_at_load(config: dict[str, Any], method: Method, dtype: torch.dtype, double_quant: bool) -> dict[str, Any]:
-    if method == "none" or own_quantization(config) != "none":
-        return {}
-    from transformers import BitsAndBytesConfig
-
-    if method == "int8":
-        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
-    return {
-        "quantization_config": BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=method,
-            bnb_4bit_compute_dtype=dtype,
-            bnb_4bit_use_double_quant=double_quant,
-        )
-    }
+def _llama(plan: Plan, config: LlamaConfig, report: Report) -> Model:
+    return LlamaModel(
+        config,
+        llama_weights(plan, config, report),
+        slots=plan.slots,
+        max_model_len=plan.max_model_len,
+        pages=plan.pages,
+        dtype=plan.dtype,
+        device=plan.device,
+    )
 
 
-def _eos_token_ids(module: Any) -> frozenset[int]:
-    eos = module.generation_config.eos_token_id
-    return frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
+def llama_weights(plan: Plan, config: LlamaConfig, report: Report) -> LlamaWeights:
+    """Map the weights of a Llama-family model, and quantize them if that is planned."""
+    weights = read_weights(plan.folder, config)
+    if not plan.quantizes:
+        return weights
+    return quantized(weights, plan.method, plan.dtype, plan.double_quant, layers_done(config, report))
 
 
-class _Bar:
-    """What transformers asks of a progress bar, as a report."""
-
-    def __init__(self, items: Any, total: int, report: Callable[[Progress], None]) -> None:
-        self._items, self._total, self._report = items, total, report
-
-    def __iter__(self) -> Any:
-        for done, item in enumerate(self._items):
-            self._report(Progress(done=done, total=self._total, unit="tensors"))
-            yield item
-        self._report(Progress(done=self._total, total=self._total, unit="tensors"))
+def layers_done(config: LlamaConfig, report: Report) -> Callable[[int], None]:
+    """Return what turns a number of layers into a report."""
+    return lambda done: report(Progress(done=done, total=config.layers, unit="layers"))
 
 
-@contextmanager
-def _reporting(report: Callable[[Progress], None]) -> Any:
-    """Turn transformers' progress bar for loading weights into reports."""
+def _modules(plan: Plan, report: Report) -> Model:
+    # Only now: transformers takes four seconds to import, and our own families do without.
+    from inference_server.engine.modules_loader import load_module
+    from inference_server.engine.modules_model import ModulesModel
 
-    def hook(factory: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        items = arguments[0] if arguments else keywords.get("iterable")
-        if keywords.get("desc") != "Loading weights" or items is None:
-            return factory(*arguments, **keywords)
-        return _Bar(items, len(items), report)
-
-    transformers_logging.disable_progress_bar()
-    # One line for each int8 layer and step, about a cast that is how the kernel works.
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-    previous = transformers_logging.set_tqdm_hook(hook)
-    try:
-        yield
-    finally:
-        transformers_logging.set_tqdm_hook(previous)
+    module = load_module(
+        plan.folder,
+        dtype=plan.dtype,
+        device=plan.device,
+        method=plan.method,
+        quantizes=plan.quantizes,
+        double_quant=plan.double_quant,
+        report=report,
+    )
+    return ModulesModel(
+        module,
+        slots=plan.slots,
+        max_model_len=plan.max_model_len,
+        pages=plan.pages,
+        eos_token_ids=eos_token_ids(text_config(plan.config), plan.generation_config),
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -57,6 +58,7 @@ class Quantized8Bit:
         return (self.values.float() * (self.scales[:, None] / 127)).to(dtype)
 
 
+@cache
 def import_bitsandbytes() -> None:
     """Import bitsandbytes for the operators it registers, without torch's compiler.
 
