@@ -1,4 +1,4 @@
-"""How many tokens a sequence may have: what the model has learned, what is asked for, and a cap on what nobody asks for."""
+"""How many tokens a sequence may have: what the model has learned, what is asked for, a cap where nobody asks."""
 
 from __future__ import annotations
 

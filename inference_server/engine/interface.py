@@ -64,8 +64,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is known once the model is loaded.
 
-    `max_model_len` bounds prompt plus completion, in tokens. `slots` is how many sequences run at once. `vocabulary_size`
-    bounds token ids: every id in a request is below it. `kv_tokens` is what all slots together can hold.
+    `max_model_len` bounds prompt plus completion, in tokens. `slots` is how many sequences run at once. Every token id
+    in a request is below `vocabulary_size`. `kv_tokens` is what all slots together can hold.
     `longest_step_seconds` is how long a healthy step may take at worst (a full prefill on a slow CPU); a step that
     takes longer counts as a hang and ends the process.
     """

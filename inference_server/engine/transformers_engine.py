@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inference_server.engine import threads
 from inference_server.checkpoint.validation import CheckpointProblem
+from inference_server.engine import threads
 from inference_server.engine.interface import (
     EngineConfig,
     GenerationRequest,

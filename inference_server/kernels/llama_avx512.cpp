@@ -696,7 +696,9 @@ struct Worker {
 
     void run() {
         const LlamaShape& s = m.s;
+        // Read now: after the last barrier of a step the caller may already be writing the next one down.
         int rows = m.rows;
+        const int wanted = m.wanted;
         const size_t width = size_t(s.heads) * s.head_dim;
         float* x = m.x.as<float>();
         bf16 *normed = m.normed.as<bf16>(), *attended = m.attended.as<bf16>(), *inner = m.inner.as<bf16>();
@@ -708,20 +710,20 @@ struct Worker {
                 memcpy(m.qkv.as<float>() + size_t(r) * m.qkv_columns() + column, c, columns * 4);
             });
             each(rows * s.kv_heads, [&](int t) { enter(i, t / s.kv_heads, t % s.kv_heads); });
-            if (i == s.layers - 1 && m.wanted == 0) return;
+            if (i == s.layers - 1 && wanted == 0) return;
             each(m.blocks * s.kv_heads, [&](int t) {
                 attend(i, m.block_chunk.as<int32_t>()[t / s.kv_heads], m.block_row.as<int32_t>()[t / s.kv_heads], t % s.kv_heads);
             });
-            if (i == s.layers - 1 && m.wanted < rows) {
+            if (i == s.layers - 1 && wanted < rows) {
                 // From here on no row looks at another: go on with those whose logits are wanted. The queries are done with.
                 bf16* kept = m.queries.as<bf16>();
                 float* x_kept = m.x_wanted.as<float>();
-                each(m.wanted, [&](int r) {
+                each(wanted, [&](int r) {
                     size_t from = m.wanted_row.as<int32_t>()[r];
                     memcpy(kept + r * width, attended + from * width, width * 2);
                     memcpy(x_kept + size_t(r) * s.hidden, x + from * s.hidden, size_t(s.hidden) * 4);
                 });
-                attended = kept, x = x_kept, rows = m.wanted;
+                attended = kept, x = x_kept, rows = wanted;
             }
             product(attended, rows, l.out, [&](int r, int column, int columns, const float* c) { add(x, r, column, columns, c); });
             each(rows, [&](int r) { norm(x + size_t(r) * s.hidden, l.post_norm, s.hidden, normed + size_t(r) * s.hidden); });
