@@ -176,14 +176,7 @@ def _llama(plan: Plan, config: LlamaConfig, report: Report) -> Model:
 def llama_weights(plan: Plan, config: LlamaConfig, report: Report) -> LlamaWeights:
     """Map the weights of a Llama-family model, and quantize them if that is planned."""
     weights = read_weights(plan.folder, config)
-    if not plan.quantizes:
-        return weights
-    return quantized(weights, plan.method, plan.dtype, plan.double_quant, layers_done(config, report))
-
-
-def layers_done(config: LlamaConfig, report: Report) -> Callable[[int], None]:
-    """Return what turns a number of layers into a report."""
-    return lambda done: report(Progress(done=done, total=config.layers, unit="layers"))
+    return quantized(weights, plan.method, plan.dtype, plan.double_quant, report) if plan.quantizes else weights
 
 
 def _modules(plan: Plan, report: Report) -> Model:
@@ -191,17 +184,8 @@ def _modules(plan: Plan, report: Report) -> Model:
     from inference_server.engine.modules_loader import load_module
     from inference_server.engine.modules_model import ModulesModel
 
-    module = load_module(
-        plan.folder,
-        dtype=plan.dtype,
-        device=plan.device,
-        method=plan.method,
-        quantizes=plan.quantizes,
-        double_quant=plan.double_quant,
-        report=report,
-    )
     return ModulesModel(
-        module,
+        load_module(plan, report),
         slots=plan.slots,
         max_model_len=plan.max_model_len,
         pages=plan.pages,

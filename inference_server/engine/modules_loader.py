@@ -5,73 +5,62 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from inference_server.checkpoint.validation import CheckpointProblem, Method
+from inference_server.checkpoint.validation import CheckpointProblem
 from inference_server.engine.interface import Progress
+from inference_server.engine.loader import Plan
 from inference_server.engine.quantized import import_bitsandbytes
 
 
-def load_module(
-    folder: Path,
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    method: Method,
-    quantizes: bool,
-    double_quant: bool,
-    report: Callable[[Progress], None],
-) -> Any:
-    """Return the model in `folder` with its weights on `device`, quantized on the way if `quantizes`.
+def load_module(plan: Plan, report: Callable[[Progress], None]) -> Any:
+    """Return the model that is planned with its weights on the device, quantized on the way if that is planned.
 
     Raises:
         CheckpointProblem: a weight is missing or has another shape than its config says; transformers would draw it.
     """
-    if method != "none":
+    if plan.method != "none":
         import_bitsandbytes()
     with _reporting(report):
         module, info = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
+            plan.folder,
+            dtype=plan.dtype,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **_placement(method, device),
-            **(_quantization(method, dtype, double_quant) if quantizes else {}),
+            **_placement(plan),
+            **(_quantization(plan) if plan.quantizes else {}),
         )
-    if mismatched := sorted(info["mismatched_keys"]):
-        name, found, wanted = mismatched[0]
+    for name, found, wanted in sorted(info["mismatched_keys"]):
         raise CheckpointProblem(
             "ModelInvalid", f"{name!r} has shape {list(found)}, config.json asks for {list(wanted)}"
         )
-    if missing := sorted(info["missing_keys"]):
-        raise CheckpointProblem("ModelInvalid", f"the weights lack {missing[0]!r}, which config.json asks for")
+    for name in sorted(info["missing_keys"]):
+        raise CheckpointProblem("ModelInvalid", f"the weights lack {name!r}, which config.json asks for")
     return module.eval().requires_grad_(False)
 
 
-def _placement(method: Method, device: torch.device) -> dict[str, Any]:
+def _placement(plan: Plan) -> dict[str, Any]:
     # device_map imports accelerate, which a plain model on the CPU does not need.
-    return {} if method == "none" and device.type == "cpu" else {"device_map": {"": device}}
+    return {} if plan.method == "none" and plan.device.type == "cpu" else {"device_map": {"": plan.device}}
 
 
-def _quantization(method: Method, dtype: torch.dtype, double_quant: bool) -> dict[str, Any]:
+def _quantization(plan: Plan) -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
 
-    if method == "int8":
+    if plan.method == "int8":
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
     return {
         "quantization_config": BitsAndBytesConfig(
             load_in_4bit=True,
-            bnb_4bit_quant_type=method,
-            bnb_4bit_compute_dtype=dtype,
-            bnb_4bit_use_double_quant=double_quant,
+            bnb_4bit_quant_type=plan.method,
+            bnb_4bit_compute_dtype=plan.dtype,
+            bnb_4bit_use_double_quant=plan.double_quant,
         )
     }
 

@@ -53,7 +53,10 @@ class ModulesModel:
         self.vocabulary_size = int(module.get_output_embeddings().weight.shape[0])
         self.eos_token_ids = eos_token_ids
         self.module, self.dtype, self.device = module, module.dtype, module.device
-        self._keeps_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
+        parameters = inspect.signature(module.forward).parameters
+        if "position_ids" not in parameters:
+            raise CheckpointProblem("ModelUnsupported", _refusal(module, "takes no positions"))
+        self._keeps_logits = "logits_to_keep" in parameters
         self._layers: dict[int, int] = {}
         self._windows: list[int | None] = []
         self._shapes: list[LayerShape] = []

@@ -1,21 +1,26 @@
 """`python -m inference_server.engine.quantize SOURCE TARGET`: write a quantized checkpoint, for the warm-up.
 
 Each line of stdout is a JSON object: progress, or the failure that ends it. A process of its own, because the warm-up
-itself never imports torch.
+itself never imports torch. What it writes is transformers' format for bitsandbytes, whoever writes it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from inference_server.checkpoint.validation import CheckpointProblem
-from inference_server.engine.interface import LoadFailure, Progress
-from inference_server.engine.transformers_engine import prepare_torch, uncollected
+from inference_server.checkpoint.validation import WEIGHTS, CheckpointProblem, Method
+from inference_server.engine.interface import EngineConfig, LoadFailure, Progress
+from inference_server.engine.torch_setup import prepare_torch, uncollected
+
+if TYPE_CHECKING:
+    from inference_server.engine.llama.config import LlamaConfig
+    from inference_server.engine.loader import Plan
 
 FAILED = 65
 
@@ -36,19 +41,69 @@ def main() -> int:
 def _quantize(arguments: argparse.Namespace) -> int:
     prepare_torch()
     # Only now: the import reads the variables that prepare_torch has set.
-    from inference_server.engine.loader import LoadOptions, load
+    from inference_server.engine.loader import planned
 
-    options = LoadOptions(arguments.method, arguments.compute_dtype, arguments.double_quant, device="cpu")
+    config = EngineConfig(
+        model_path=str(arguments.source),
+        quantization=arguments.method,
+        compute_dtype=arguments.compute_dtype,
+        double_quant=arguments.double_quant,
+        device="cpu",
+    )
     try:
-        model = load(arguments.source, options, _report)
+        write_quantized(planned(config), arguments.target)
     except CheckpointProblem as problem:
         _say({"failure": {"reason": problem.reason, "message": str(problem)}})
         return FAILED
     except LoadFailure as failure:
         _say({"failure": {"reason": "WarmupFailed", "message": str(failure)}})
         return FAILED
-    model.module.save_pretrained(arguments.target)
     return 0
+
+
+def write_quantized(plan: Plan, target: Path) -> None:
+    """Write the checkpoint of `plan`, which quantizes it, to the folder `target`.
+
+    Raises:
+        CheckpointProblem: it cannot be read.
+    """
+    if plan.llama is not None:
+        _write_llama(plan, plan.llama, target)
+        return
+    from inference_server.engine.modules_loader import load_module
+
+    load_module(plan, _report).save_pretrained(target)
+
+
+def _write_llama(plan: Plan, config: LlamaConfig, target: Path) -> None:
+    from safetensors.torch import save_file
+
+    from inference_server.engine.llama.weights import stored_quantized
+
+    tensors = stored_quantized(plan.folder, config, plan.method, plan.dtype, plan.double_quant, _report)
+    save_file(tensors, target / WEIGHTS, metadata={"format": "pt"})
+    dtype = str(plan.dtype).removeprefix("torch.")
+    content = {
+        **plan.config,
+        "dtype": dtype,
+        "quantization_config": quantization_config(plan.method, dtype, plan.double_quant),
+    }
+    (target / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def quantization_config(method: Method, dtype: str, double_quant: bool) -> dict[str, Any]:
+    """Return what config.json says about weights quantized by bitsandbytes."""
+    if method == "int8":
+        return {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False}
+    return {
+        "quant_method": "bitsandbytes",
+        "load_in_8bit": False,
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": method,
+        "bnb_4bit_compute_dtype": dtype,
+        "bnb_4bit_quant_storage": "uint8",
+        "bnb_4bit_use_double_quant": double_quant,
+    }
 
 
 def _report(progress: Progress) -> None:

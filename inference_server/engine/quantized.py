@@ -8,6 +8,7 @@ A 4-bit weight `w` of a checkpoint is several tensors: `w` (two weights a byte, 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -62,14 +63,17 @@ class Quantized8Bit:
 def import_bitsandbytes() -> None:
     """Import bitsandbytes for the operators it registers, without torch's compiler.
 
-    It decorates two fallbacks with torch.compile, which would import the compiler (2.7 s of CPU time at each start
-    of a pod) and would, at the first call, look for a C++ compiler that the image does not have.
+    It decorates two fallbacks with torch.compile and registers its kernels as not to be compiled; either imports the
+    compiler (2.7 s of CPU time at each start of a pod), and the first would look for a C++ compiler that the image
+    does not have.
     """
 
     def undecorated(function: Any = None, **_: Any) -> Any:
         return function or (lambda decorated: decorated)
 
-    with patch.object(torch, "compile", undecorated):
+    # It asks for a package that fetches kernels from a hub at run time, which is never installed.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    with patch.object(torch, "compile", undecorated), patch.object(torch, "_disable_dynamo", undecorated):
         import bitsandbytes  # noqa: F401 - for the operators that it registers
 
 

@@ -54,6 +54,7 @@ class Slots:
         self._page_keys = [memory(pages, PAGE_TOKENS, layer.heads, layer.key_width) for layer in layers]
         self._page_values = [memory(pages, PAGE_TOKENS, layer.heads, layer.value_width) for layer in layers]
 
+    @torch.inference_mode()
     def extend(self, slot: int, end: int) -> None:
         """Note that `slot` is about to hold `end` tokens, and zero what an earlier sequence left behind them.
 
@@ -64,12 +65,14 @@ class Slots:
                 memory[slot, :, end:stale].zero_()
         self._written[slot] = end
 
+    @torch.inference_mode()
     def store_page(self, slot: int, start: int, page: int) -> None:
         """Copy PAGE_TOKENS tokens from position `start` of `slot` into `page`."""
         for pages, slots in ((self._page_keys, self.keys), (self._page_values, self.values)):
             for into, of in zip(pages, slots, strict=True):
                 into[page] = of[slot, :, start : start + PAGE_TOKENS]
 
+    @torch.inference_mode()
     def load_page(self, page: int, slot: int, start: int) -> None:
         """Copy `page` to position `start` of `slot`."""
         self.extend(slot, start + PAGE_TOKENS)

@@ -14,9 +14,9 @@ from inference_server.engine.model import Chunk, Model
 Text = Sequence[int]
 
 
-def expected(folder: Path, texts: Sequence[Text], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def expected(folder: Path, texts: Sequence[Text], attention: str = "sdpa") -> list[Tensor]:
     """Return transformers' logits of each text on its own, float32 [tokens, vocabulary]."""
-    module = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+    module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
     with torch.inference_mode():
         return [module(torch.tensor([text])).logits[0].float() for text in texts]
 
@@ -28,7 +28,9 @@ def random_texts(count: int, vocabulary: int, lengths: Sequence[int], seed: int 
     return [torch.randint(vocabulary, (size,), generator=generator).tolist() for size in sizes]
 
 
-def decoded(model: Model, texts: Sequence[Text], slots: Sequence[int], prompt: int = 1, chunk: int = 512) -> list[Tensor]:
+def decoded(
+    model: Model, texts: Sequence[Text], slots: Sequence[int], prompt: int = 1, chunk: int = 512
+) -> list[Tensor]:
     """Return the model's logits of each text in its slot: `prompt` tokens in chunks, all others one by one.
 
     All texts go through together; text i starts i steps after the first, so prefill and decode are mixed.

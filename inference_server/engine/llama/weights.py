@@ -10,9 +10,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from inference_server.checkpoint.validation import CheckpointProblem, Method
+from inference_server.engine.interface import Progress
 from inference_server.engine.llama.config import LlamaConfig
 from inference_server.engine.mapped_file import MappedCheckpoint
 from inference_server.engine.quantized import (
@@ -25,6 +27,8 @@ from inference_server.engine.quantized import (
     read_state,
     state_name,
 )
+
+Report = Callable[[Progress], None]
 
 BLOCKSIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 STATE_LIMIT_BYTES = 4096
@@ -100,20 +104,20 @@ def read_weights(folder: Path, config: LlamaConfig) -> LlamaWeights:
         CheckpointProblem: a tensor is missing, or of another shape or dtype than the config asks for.
     """
     file = MappedCheckpoint(folder)
-    prefix = "model." if "model.embed_tokens.weight" in file else ""
-    _check(file, config, prefix)
+    prefix = _checked_prefix(file, config)
 
     def layer(number: int) -> Layer:
         at = f"{prefix}layers.{number}."
         linears: dict[str, Any] = {
             projection.field: _linear(file, at + projection.name, projection) for projection in projections(config)
         }
+        norms = {name.split(".")[-2]: file.tensor(at + name) for name in _norms(config)}
         return Layer(
             **linears,
-            input_norm=file.tensor(f"{at}input_layernorm.weight"),
-            post_attention_norm=file.tensor(f"{at}post_attention_layernorm.weight"),
-            q_norm=file.tensor(f"{at}self_attn.q_norm.weight") if config.qk_norm else None,
-            k_norm=file.tensor(f"{at}self_attn.k_norm.weight") if config.qk_norm else None,
+            input_norm=norms["input_layernorm"],
+            post_attention_norm=norms["post_attention_layernorm"],
+            q_norm=norms.get("q_norm"),
+            k_norm=norms.get("k_norm"),
         )
 
     embedding = file.tensor(f"{prefix}embed_tokens.weight")
@@ -126,29 +130,63 @@ def read_weights(folder: Path, config: LlamaConfig) -> LlamaWeights:
 
 
 def quantized(
-    weights: LlamaWeights, method: Method, dtype: Any, double_quant: bool, done: Callable[[int], None]
+    weights: LlamaWeights, method: Method, dtype: torch.dtype, double_quant: bool, report: Report
 ) -> LlamaWeights:
-    """Quantize the projections that are not yet, from their values in `dtype`; `done` hears of every layer."""
-    if method == "none":
-        return weights
+    """Quantize the projections, from their values in `dtype`."""
 
     def one(linear: Linear) -> Linear:
-        if not isinstance(linear.weight, Tensor):
-            return linear
+        assert isinstance(linear.weight, Tensor), "a quantized checkpoint is not quantized again"
+        weight = linear.weight.to(dtype)
         if method == "int8":
-            return replace(linear, weight=quantize_8bit(linear.weight.to(dtype)))
-        return replace(linear, weight=read_4bit(quantize_4bit(linear.weight.to(dtype), method, double_quant), method))
+            return replace(linear, weight=quantize_8bit(weight))
+        assert method != "none", "there is something to quantize"
+        return replace(linear, weight=read_4bit(quantize_4bit(weight, method, double_quant), method))
 
     layers = []
     for number, layer in enumerate(weights.layers):
-        done(number)
+        report(Progress(done=number, total=len(weights.layers), unit="layers"))
         values = ((field.name, getattr(layer, field.name)) for field in fields(Layer))
         linears: dict[str, Any] = {name: one(value) for name, value in values if isinstance(value, Linear)}
         layers.append(replace(layer, **linears))
     return replace(weights, layers=layers)
 
 
-def _check(file: MappedCheckpoint, config: LlamaConfig, prefix: str) -> None:
+def stored_quantized(
+    folder: Path, config: LlamaConfig, method: Method, dtype: torch.dtype, double_quant: bool, report: Report
+) -> dict[str, Tensor]:
+    """Return the tensors of a quantized checkpoint by name, made of the plain one in `folder`.
+
+    Raises:
+        CheckpointProblem: as `read_weights`.
+    """
+    file = MappedCheckpoint(folder)
+    prefix = _checked_prefix(file, config)
+    shared = ["embed_tokens.weight", "norm.weight"]
+    tensors = {f"{prefix}{name}": file.tensor(f"{prefix}{name}").to(dtype) for name in shared}
+    if not config.tied_embeddings:
+        tensors["lm_head.weight"] = file.tensor("lm_head.weight").to(dtype)
+    for number in range(config.layers):
+        report(Progress(done=number, total=config.layers, unit="layers"))
+        at = f"{prefix}layers.{number}."
+        tensors |= {f"{at}{name}": file.tensor(f"{at}{name}").to(dtype) for name in _norms(config)}
+        for projection in projections(config):
+            name = at + projection.name
+            if projection.has_bias:
+                tensors[f"{name}.bias"] = file.tensor(f"{name}.bias").to(dtype)
+            weight = file.tensor(f"{name}.weight").to(dtype)
+            if method == "int8":
+                eight = quantize_8bit(weight)
+                tensors |= {f"{name}.weight": eight.values, f"{name}.SCB": eight.scales}
+                tensors[f"{name}.weight_format"] = torch.tensor(0, dtype=torch.uint8)
+            elif method != "none":
+                stored = quantize_4bit(weight, method, double_quant)
+                tensors |= {f"{name}.weight{ending}": tensor for ending, tensor in stored.items()}
+    return tensors
+
+
+def _checked_prefix(file: MappedCheckpoint, config: LlamaConfig) -> str:
+    """Check every tensor, and return what names of the model itself begin with."""
+    prefix = "model." if "model.embed_tokens.weight" in file else ""
     hidden = config.hidden_size
     file.check(f"{prefix}embed_tokens.weight", (config.vocabulary_size, hidden))
     file.check(f"{prefix}norm.weight", (hidden,))
@@ -156,12 +194,19 @@ def _check(file: MappedCheckpoint, config: LlamaConfig, prefix: str) -> None:
         file.check("lm_head.weight", (config.vocabulary_size, hidden))
     for number in range(config.layers):
         at = f"{prefix}layers.{number}."
-        file.check(f"{at}input_layernorm.weight", (hidden,))
-        file.check(f"{at}post_attention_layernorm.weight", (hidden,))
-        for norm in ("q_norm", "k_norm") if config.qk_norm else ():
-            file.check(f"{at}self_attn.{norm}.weight", (config.head_dim,))
+        for name, width in _norms(config).items():
+            file.check(at + name, (width,))
         for projection in projections(config):
             _check_projection(file, at + projection.name, projection)
+    return prefix
+
+
+def _norms(config: LlamaConfig) -> dict[str, int]:
+    """Return the norms of each layer and their widths, by their names below `layers.<n>.`."""
+    norms = {"input_layernorm.weight": config.hidden_size, "post_attention_layernorm.weight": config.hidden_size}
+    if config.qk_norm:
+        norms |= {"self_attn.q_norm.weight": config.head_dim, "self_attn.k_norm.weight": config.head_dim}
+    return norms
 
 
 def _check_projection(file: MappedCheckpoint, name: str, projection: Projection) -> None:
