@@ -159,7 +159,7 @@ class ModulesModel:
                 bounds = (0, len(text) // 2, len(text) - 1, len(text))
                 begin, end = bounds[piece], bounds[piece + 1]
                 chunks.append(Chunk(slot, begin, text[begin:end].tolist(), end - begin))
-            rows = self.forward(chunks).split([chunk.logits for chunk in chunks])  # type: ignore[no-untyped-call]
+            rows = torch.split(self.forward(chunks), [chunk.logits for chunk in chunks])
             for pieces, logits in zip(found, rows, strict=True):
                 pieces.append(logits)
         return [torch.cat(pieces) for pieces in found]

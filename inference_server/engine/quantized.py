@@ -54,6 +54,11 @@ class Quantized8Bit:
     values: Tensor
     scales: Tensor
 
+    @property
+    def shape(self) -> torch.Size:
+        """Return [out, in]."""
+        return self.values.shape
+
     def dequantized(self, dtype: torch.dtype) -> Tensor:
         """Return the weight [out, in]."""
         return (self.values.float() * (self.scales[:, None] / 127)).to(dtype)

@@ -71,7 +71,7 @@ def test_our_packing_for_the_fused_kernel_is_that_of_bitsandbytes(quant_type: An
 
     theirs, state = _convert_weight_packed_for_cpu(ours.packed.clone(), state)
 
-    blocked, absmax = packed_for_cpu(ours)
+    blocked, absmax = packed_for_cpu([ours])
     assert torch.equal(blocked, theirs)
     assert torch.equal(absmax, state.absmax)
 

@@ -46,12 +46,12 @@ def decoded(
                 piece = text[done[i] : done[i] + size]
                 chunks.append(Chunk(slots[i], done[i], piece, len(piece)))
                 owners.append(i)
-        rows = model.forward(chunks)
-        for i, piece_logits in zip(owners, rows.split([len(chunk.token_ids) for chunk in chunks]), strict=True):
+        pieces = torch.split(model.forward(chunks), [len(chunk.token_ids) for chunk in chunks])
+        for i, piece_logits in zip(owners, pieces, strict=True):
             logits[i].append(piece_logits)
             done[i] += len(piece_logits)
         step += 1
-    return [torch.cat(pieces) for pieces in logits]
+    return [torch.cat(rows) for rows in logits]
 
 
 def error(found: Tensor, wanted: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,11 +30,12 @@ def packed(linears: Sequence[Linear], dtype: torch.dtype, device: torch.device) 
     if all(isinstance(weight, Tensor) for weight in weights):
         whole = torch.cat([weight.to(device, dtype) for weight in weights if isinstance(weight, Tensor)])
         return dense(whole, bias)
-    if all(isinstance(weight, Quantized8Bit) for weight in weights):
-        eight = [weight for weight in weights if isinstance(weight, Quantized8Bit)]
+    eight = [weight for weight in weights if isinstance(weight, Quantized8Bit)]
+    if len(eight) == len(weights):
         values = torch.cat([weight.values.to(device) for weight in eight])
-        return _int8(values, torch.cat([weight.scales.to(device) for weight in eight]), bias, dtype)
-    if (four := _joined([weight for weight in weights if isinstance(weight, Quantized4Bit)], len(weights))) is not None:
+        return int8(Quantized8Bit(values, torch.cat([weight.scales.to(device) for weight in eight])), bias, dtype)
+    four = [weight for weight in weights if isinstance(weight, Quantized4Bit)]
+    if len(four) == len(weights) and (len(four) == 1 or _can_be_one(four)):
         return four_bit(four, bias, dtype, device)
     # Some quantized and some not, or 4-bit blocks that go on from one row to the next.
     each = [packed([linear], dtype, device) for linear in linears]
@@ -53,72 +55,86 @@ def dense(weight: Tensor, bias: Tensor | None) -> Projection:
     return lambda x: functional.linear(x, weight, bias)
 
 
-def four_bit(weight: Quantized4Bit, bias: Tensor | None, dtype: torch.dtype, device: torch.device) -> Projection:
-    """Return the projection by a 4-bit weight, by the fused kernel of the device where it has one."""
+def four_bit(
+    weights: Sequence[Quantized4Bit], bias: Tensor | None, dtype: torch.dtype, device: torch.device
+) -> Projection:
+    """Return the projection by 4-bit weights side by side, by the fused kernel of the device where it has one."""
     if device.type == "cuda":
-        from inference_server.engine.llama import cuda
+        from inference_server.engine.llama.cuda import four_bit_on_gpu
 
-        return cuda.four_bit(weight, bias, dtype, device)
+        return four_bit_on_gpu(_joined(weights), bias, dtype, device)
     import_bitsandbytes()
-    out, inner = weight.shape
-    if not (
-        dtype == torch.bfloat16 and _has_fused_kernel() and out % FUSED_ROWS == 0 and inner % weight.blocksize == 0
-    ):
-        return lambda x: functional.linear(x, weight.dequantized(dtype), bias)
-    blocked, absmax = packed_for_cpu(weight)
+    if not (dtype == torch.bfloat16 and _has_fused_kernel() and all(map(_suits_fused_kernel, weights))):
+        joined = _joined(weights)
+        return lambda x: functional.linear(x, joined.dequantized(dtype), bias)
+    blocked, absmax = packed_for_cpu(weights)
+    shape, code, blocksize = (len(blocked), weights[0].shape[1]), weights[0].code, weights[0].blocksize
 
     def project(x: Tensor) -> Tensor:
-        y: Tensor = torch.ops.bitsandbytes.gemv_4bit(x, blocked, weight.shape, absmax, weight.code, weight.blocksize)
+        y: Tensor = torch.ops.bitsandbytes.gemv_4bit(x, blocked, shape, absmax, code, blocksize)
         return y if bias is None else y + bias
 
     return project
 
 
-def packed_for_cpu(weight: Quantized4Bit) -> tuple[Tensor, Tensor]:
-    """Return `weight` in the layout of bitsandbytes' fused CPU kernel: uint8 [out, in / 2], bfloat16 [blocks, out].
+def packed_for_cpu(weights: Sequence[Quantized4Bit]) -> tuple[Tensor, Tensor]:
+    """Return `weights` in the layout of bitsandbytes' fused CPU kernel: uint8 [out, in / 2], bfloat16 [blocks, out].
 
     As its `_convert_weight_packed_for_cpu`, which takes ten times as long: in groups of 32 rows, each pair of columns
     becomes 32 bytes, first rows 0 to 15, two bytes each, in the low halves and rows 16 to 31 in the high halves.
     """
-    out, inner = weight.shape
-    rows = weight.packed.view(out // FUSED_ROWS, 2, FUSED_ROWS // 2, inner // 2)
-    low, high = rows[:, 0], rows[:, 1]
+    out, (_, inner) = sum(weight.shape[0] for weight in weights), weights[0].shape
     blocked = torch.empty(out // FUSED_ROWS, inner // 2, FUSED_ROWS // 2, 2, dtype=torch.uint8)
-    blocked[..., 0] = ((low >> 4) | (high & 0xF0)).transpose(1, 2)
-    blocked[..., 1] = ((low & 0x0F) | (high << 4)).transpose(1, 2)
-    absmax = weight.absmax.view(out, inner // weight.blocksize).t().to(torch.bfloat16).contiguous()
+    begin = 0
+    for weight in weights:
+        rows = weight.packed.view(-1, 2, FUSED_ROWS // 2, inner // 2)
+        low, high, into = rows[:, 0], rows[:, 1], blocked[begin : begin + len(rows)]
+        into[..., 0] = ((low >> 4) | (high & 0xF0)).transpose(1, 2)
+        into[..., 1] = ((low & 0x0F) | (high << 4)).transpose(1, 2)
+        begin += len(rows)
+    absmax = torch.cat([weight.absmax for weight in weights]).view(out, -1).t().to(torch.bfloat16).contiguous()
     return blocked.view(out, inner // 2), absmax
 
 
-def _joined(weights: Sequence[Quantized4Bit], wanted: int) -> Quantized4Bit | None:
-    """Return 4-bit weights as one, if there are `wanted` of a kind and each row is blocks of its own."""
-    if len(weights) != wanted:
-        return None
-    first, inner = weights[0], weights[0].shape[1]
+def _suits_fused_kernel(weight: Quantized4Bit) -> bool:
+    return weight.shape[0] % FUSED_ROWS == 0 and weight.shape[1] % weight.blocksize == 0
+
+
+def _can_be_one(weights: Sequence[Quantized4Bit]) -> bool:
+    """Whether the weights are of one kind, and each row is blocks of its own."""
+    first = weights[0]
     alike = all((w.blocksize, w.quant_type) == (first.blocksize, first.quant_type) for w in weights)
-    if wanted == 1 or not alike or inner % first.blocksize:
-        return first if wanted == 1 else None
-    return Quantized4Bit(
-        torch.cat([weight.packed for weight in weights]),
-        torch.cat([weight.absmax for weight in weights]),
-        first.code,
-        first.blocksize,
-        (sum(weight.shape[0] for weight in weights), inner),
-        first.quant_type,
+    return alike and first.shape[1] % first.blocksize == 0
+
+
+def _joined(weights: Sequence[Quantized4Bit]) -> Quantized4Bit:
+    if len(weights) == 1:
+        return weights[0]
+    return replace(
+        weights[0],
+        packed=torch.cat([weight.packed for weight in weights]),
+        absmax=torch.cat([weight.absmax for weight in weights]),
+        shape=(sum(weight.shape[0] for weight in weights), weights[0].shape[1]),
     )
 
 
-def _int8(values: Tensor, scales: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Projection:
+def int8(weight: Quantized8Bit, bias: Tensor | None, dtype: torch.dtype) -> Projection:
     """Return the projection by int8 rows, from activations as they are.
 
     bitsandbytes' own way also rounds the activations, in one scale for a row and by columns that depend on what else
     is in the batch; then a text would depend on its neighbours.
     """
-    ones = torch.ones(len(values), dtype=dtype, device=values.device)
-    scales = scales / 127
+    device = weight.values.device
+    if device.type == "cuda":
+        from inference_server.engine.llama.cuda import has_room
+
+        if has_room(weight, dtype, device):
+            return dense(weight.dequantized(dtype), bias)
+    values, scales = weight.values, weight.scales / 127
+    ones = torch.ones(len(values), dtype=dtype, device=device)
 
     def project(x: Tensor) -> Tensor:
-        if len(x) <= FEW_ROWS and x.device.type == "cpu":
+        if len(x) <= FEW_ROWS and device.type == "cpu":
             y = torch._weight_int8pack_mm(x, values, ones)
         else:
             y = functional.linear(x, values.to(dtype))

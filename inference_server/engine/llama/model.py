@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from inference_server.engine.llama.linear import Projection, dense, packed
 from inference_server.engine.llama.weights import Layer, LlamaWeights
 from inference_server.engine.model import Chunk
 from inference_server.engine.slots import LayerShape, Slots
+
+if TYPE_CHECKING:
+    from inference_server.engine.llama.cuda import DecodeGraphs
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +63,17 @@ class LlamaModel:
             [shape] * config.layers, slots=slots, max_model_len=max_model_len, pages=pages, dtype=dtype, device=device
         )
         self._cosines, self._sines = rope.tables(config.rope, config.head_dim, self.memory.length, dtype, device)
+        self._graphs = self._decode_graphs() if device.type == "cuda" else None
 
     @torch.inference_mode()
     def forward(self, chunks: Sequence[Chunk]) -> Tensor:
         """Compute `chunks`; see `engine.model.Model.forward`."""
         for chunk in chunks:
             self.memory.extend(chunk.slot, chunk.start + len(chunk.token_ids))
+        if self._graphs is not None and (logits := self._graphs.logits(chunks)) is not None:
+            return logits
         step = batch(chunks, self.device)
-        return self.logits(step, slot_attention(step.chunks, self.dtype, self.device))
+        return self.logits(step, self._attention(step.chunks))
 
     def store_page(self, slot: int, start: int, page: int) -> None:
         """See `engine.model.Model`."""
@@ -98,6 +105,22 @@ class LlamaModel:
             gate, up = block.gate_up(self._normed(x, block.post_attention_norm)).chunk(2, dim=-1)
             x = x + block.down(functional.silu(gate) * up)
         return self._head(self._normed(x, self._norm)).float()
+
+    def _attention(self, ordered: Sequence[Chunk]) -> Attend:
+        if self.device.type == "cuda":
+            from inference_server.engine.llama import cuda
+
+            if cuda.attends_on_gpu(self.dtype, self.config.head_dim):
+                return cuda.varlen_attention(ordered, self.memory, self.device)
+        return slot_attention(ordered, self.dtype, self.device)
+
+    @torch.inference_mode()
+    def _decode_graphs(self) -> DecodeGraphs | None:
+        from inference_server.engine.llama import cuda
+
+        if not cuda.attends_on_gpu(self.dtype, self.config.head_dim):
+            return None
+        return cuda.DecodeGraphs(self.logits, self.memory, self.device, cuda.captured_on_gpu)
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return functional.rms_norm(x, (x.shape[-1],), weight, self.config.rms_eps)
