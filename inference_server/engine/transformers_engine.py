@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference_server.checkpoint.validation import CheckpointProblem
-from inference_server.engine import threads
+from inference_server.engine.context import usable_context
 from inference_server.engine.interface import (
     EngineConfig,
     GenerationRequest,
@@ -19,16 +16,13 @@ from inference_server.engine.interface import (
     Progress,
     StepOutput,
 )
+from inference_server.engine.torch_setup import prepare_torch, uncollected
 
 if TYPE_CHECKING:
     from inference_server.engine.generation import Generation
     from inference_server.engine.loader import LoadedModel
 
 INCURABLE = 65
-CONFIGURATION = 78
-
-CONTEXT_CAP = 8192
-"""Context used when nobody says: what models can do at most costs more memory than most services want."""
 
 SLOWEST_STEP_FACTOR = 100
 """A full prefill chunk at the end of a long context costs some ten times a rehearsal; a busy node ten times that."""
@@ -99,41 +93,3 @@ class TransformersEngine:
     def _loaded(self) -> Generation:
         assert self._generation is not None, "load() comes first"
         return self._generation
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Keep the garbage collector off while torch and transformers are imported, and off what they leave for good.
-
-    It would go through a million objects that all stay, again and again: 0.8 of 5.5 CPU seconds of each start, and
-    later a pause of every stream for each full collection.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-def prepare_torch() -> None:
-    """Set the threads of this process, before and after torch is imported."""
-    count = threads.cpu_count()
-    os.environ.update(threads.openmp_environment(count))
-    import torch
-
-    torch.set_num_threads(count)
-
-
-def usable_context(context: int, wanted: int | None) -> int:
-    """Return the limit of prompt plus completion in tokens: as wanted, else the model's own up to a cap.
-
-    Raises:
-        LoadFailure: more is wanted than the model has learned.
-    """
-    if wanted is None:
-        return min(context, CONTEXT_CAP)
-    if wanted > context:
-        message = f"set maxModelLen to {context} or less: {wanted} was asked for, the model's context is {context}"
-        raise LoadFailure(message, reason="ContextTooLong", exit_code=CONFIGURATION)
-    return wanted
