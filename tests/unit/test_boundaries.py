@@ -13,7 +13,10 @@ HEAVY = ("torch", "transformers", "bitsandbytes", "accelerate", "safetensors", "
 OPERATOR_NEVER = (*HEAVY, "fastapi", "starlette", "uvicorn", "inference_server")
 SERVER_LIGHT = ("", "settings", "state", "termination", "logging", "metrics", "rate", "management", "serve", "__main__")
 SERVER_LIGHT_PACKAGES = ("web", "text")
-ENGINE_LIGHT = ("interface", "protocol", "process", "client", "watchdog", "fake", "__main__")
+ENGINE_LIGHT = (
+    *("interface", "protocol", "process", "client", "watchdog", "fake", "__main__"),
+    *("model", "scheduler", "prefix_cache", "pace", "context", "torch_setup"),
+)
 
 
 def modules_in(folder: Path, package: str) -> list[str]:
