@@ -79,10 +79,13 @@ def serve(engine: Engine, connection: socket.socket, when_alone: Callable[[], No
 
 def _drive(engine: Engine, connection: socket.socket, inbox: Inbox) -> None:
     while True:
-        while not inbox.empty() or not engine.has_work():
+        # What has arrived by now, all of it but no more: a flood of commands never holds up the step.
+        arrived = inbox.qsize()
+        while arrived > 0 or not engine.has_work():
             if (command := inbox.get()) is None:
                 return
             _obey(command, engine, connection)
+            arrived -= 1
         began = time.monotonic()
         output = engine.step()
         _send(connection, protocol.Stepped(output, began))
