@@ -22,10 +22,12 @@ SMALLEST_LOGPROB = -9999.0
 """What is reported for a token that cannot occur: JSON knows no infinity."""
 BLOCK = 64
 """Width of the blocks in which the vocabulary is searched: first for the block, then within it."""
-LEVELS = 1 << 11
-"""Likelihoods are counted in LEVELS ranges, then those of the range that the nucleus ends in, in as many again."""
-LIKELIHOOD_RANGE = 40.0
-"""Natural logarithm of how much less likely than the best a token is that may be counted with any even less likely."""
+BITS = 12
+"""A weight is between 0 and 1, so its float32 bits, as a whole number, are ordered as the weights are: the nucleus's
+end is searched for by their first BITS, which are those after the sign, then by the next."""
+LEVELS = 1 << BITS
+LIKELY_BLOCKS = 64
+"""In how many blocks, those with the largest weights, the nucleus is looked for first."""
 
 
 class Row(NamedTuple):
@@ -138,12 +140,13 @@ def _draw(logits: Tensor, best: Tensor, rows: Sequence[Row]) -> Tensor:
     # Shifted before the division: a tiny temperature then gives -inf for all but the best instead of inf - inf.
     relative = (logits - best).div_(torch.tensor(temperatures, dtype=logits.dtype, device=device)[:, None])
     # With zeros at the end, so that it falls into whole blocks.
-    weights = logits.new_zeros(len(rows), -(-logits.shape[-1] // BLOCK) * BLOCK)
-    likely = weights[:, : logits.shape[-1]]
-    torch.exp(relative, out=likely)
+    weights = logits.new_empty(len(rows), -(-logits.shape[-1] // BLOCK) * BLOCK)
+    weights[:, logits.shape[-1] :] = 0.0
+    torch.exp(relative, out=weights[:, : logits.shape[-1]])
     if any(row.params.top_p < 1 for row in rows):
         top_p = torch.tensor([row.params.top_p for row in rows], dtype=torch.float64, device=device)[:, None]
-        likely.mul_(_nucleus(relative, likely, top_p))
+        # As floats, because comparisons to bool and products with bool are not vectorized on a CPU.
+        weights.mul_(torch.ge(weights, _least_of_nucleus(weights, top_p), out=torch.empty_like(weights)))
     blocks = weights.view(len(rows), -1, BLOCK)
     mass = blocks.sum(-1).cumsum(-1, dtype=torch.float64)
     numbers = [uniform(row.seed, row.position) for row in rows]
@@ -163,27 +166,48 @@ def _first_above(mass: Tensor, wanted: Tensor) -> Tensor:
     )
 
 
-def _nucleus(relative: Tensor, likely: Tensor, top_p: Tensor) -> Tensor:
-    """Return which tokens are the most likely ones that together hold `top_p` [rows, 1] of the mass, [rows, vocab].
+def _least_of_nucleus(weights: Tensor, top_p: Tensor) -> Tensor:
+    """Return the least weight among the most likely tokens that together hold `top_p` of the mass, [rows, 1].
 
-    `relative` are logits, at most 0, and `likely` their exponentials. Likelihoods are counted in LEVELS² levels of
-    2e-5 between neighbours; tokens of one level are kept or dropped together, as equally likely ones should be.
+    The whole vocabulary is searched only where the blocks with the largest weights do not hold that much.
     """
-    rows, last = relative.shape[0], LEVELS * LEVELS - 1
-    # In this order, what is no number ends up somewhere in range as well.
-    level = (relative * (-last / LIKELIHOOD_RANGE)).clamp_(max=last).int().clamp_(min=0)
-    coarse = level >> (LEVELS.bit_length() - 1)
-    counts = likely.new_zeros(rows, LEVELS).scatter_add_(-1, coarse.long(), likely)
-    mass = counts.cumsum(-1, dtype=torch.float64)
-    wanted = top_p * mass[:, -1:]
+    blocks = weights.view(len(weights), -1, BLOCK)
+    wanted = top_p * blocks.sum(-1).sum(-1, keepdim=True, dtype=torch.float64)
+    if blocks.shape[1] > 2 * LIKELY_BLOCKS:
+        largest, index = blocks.amax(-1).topk(LIKELY_BLOCKS + 1)
+        likely = blocks.gather(1, index[:, :LIKELY_BLOCKS, None].expand(-1, -1, BLOCK)).flatten(1)
+        least = _least_that_hold(likely, wanted)
+        # No other block has a weight as large as the least, so none of the nucleus.
+        if bool(((least > largest[:, -1:]) | (top_p == 1)).all()):
+            return torch.where(top_p < 1, least, 0.0)
+    return torch.where(top_p < 1, _least_that_hold(weights, wanted), 0.0)
+
+
+def _least_that_hold(weights: Tensor, wanted: Tensor) -> Tensor:
+    """Return the least of the largest of `weights` [rows, n] whose sum is `wanted` [rows, 1]; about 0 if all are less.
+
+    It is exact to 1 in 65,000: tokens that are as likely but for this are kept or dropped together.
+    """
+    rows, bits = weights.shape[0], weights.view(torch.int32)
+    coarse = (bits >> (31 - BITS)) & (LEVELS - 1)
+    counts = weights.new_zeros(rows, LEVELS).scatter_add_(-1, coarse.long(), weights)
+    end, wanted = _end_of_nucleus(counts, wanted)
+    row, column = (coarse == end).nonzero(as_tuple=True)
+    next_bits = (bits[row, column] >> (31 - 2 * BITS)) & (LEVELS - 1)
+    counts = weights.new_zeros(rows * LEVELS).scatter_add_(0, row * LEVELS + next_bits, weights[row, column])
+    fine_end, _ = _end_of_nucleus(counts.view(rows, LEVELS), wanted)
+    return (((end << BITS) + fine_end) << (31 - 2 * BITS)).view(torch.float32)
+
+
+def _end_of_nucleus(counts: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the level of `counts` [rows, LEVELS] down to which they hold `wanted` [rows, 1], int32 [rows, 1].
+
+    And how much of it is wanted of that level.
+    """
+    mass = counts.flip(-1).cumsum(-1, dtype=torch.float64)
     end = torch.searchsorted(mass, wanted).clamp_(max=LEVELS - 1)
     before = torch.where(end > 0, mass.gather(-1, (end - 1).clamp_(min=0)), 0.0)
-    row, column = (coarse == end).nonzero(as_tuple=True)
-    fine = likely.new_zeros(rows * LEVELS)
-    fine.scatter_add_(0, row * LEVELS + (level[row, column] & (LEVELS - 1)), likely[row, column])
-    fine_end = torch.searchsorted(fine.view(rows, LEVELS).cumsum(-1, dtype=torch.float64), wanted - before)
-    cut = torch.where(top_p < 1, end * LEVELS + fine_end.clamp_(max=LEVELS - 1), last)
-    return level <= cut
+    return (LEVELS - 1 - end).int(), wanted - before
 
 
 def _described(logits: Tensor, tokens: Tensor, top: int) -> Tensor:

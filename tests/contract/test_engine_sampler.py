@@ -15,6 +15,8 @@ from inference_server.engine.interface import SamplingParams
 from inference_server.engine.sampler import SMALLEST_LOGPROB, Row, prompt_logprobs, sample, uniform
 
 VOCABULARY_SIZE = 1000
+LARGE = 20_000
+"""A vocabulary that is searched by its likely blocks first."""
 
 
 def params(**values: Any) -> SamplingParams:
@@ -62,8 +64,11 @@ def test_draws_follow_the_probabilities() -> None:
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 8.0])
 @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.95, 0.999, 1.0])
-def test_a_draw_inverts_the_distribution_of_the_nucleus_in_order_of_ids(scale: float, top_p: float) -> None:
-    logits = random_logits(40, scale)
+@pytest.mark.parametrize("vocabulary_size", [VOCABULARY_SIZE, LARGE])
+def test_a_draw_inverts_the_distribution_of_the_nucleus_in_order_of_ids(
+    scale: float, top_p: float, vocabulary_size: int
+) -> None:
+    logits = random_logits(40, scale, vocabulary_size)
     rows = [row(seed=index, temperature=0.8, top_p=top_p) for index in range(40)]
     chosen = sample(logits.clone(), rows)
 
