@@ -46,9 +46,9 @@ def create(config: EngineConfig) -> Engine:
         from inference_server.engine.fake import FakeEngine
 
         return FakeEngine(config)
-    from inference_server.engine.transformers_engine import TransformersEngine
+    from inference_server.engine.model_engine import ModelEngine
 
-    return TransformersEngine(config)
+    return ModelEngine(config)
 
 
 def serve(engine: Engine, connection: socket.socket, when_alone: Callable[[], None]) -> int:

@@ -15,7 +15,7 @@ SERVER_LIGHT = ("", "settings", "state", "termination", "logging", "metrics", "r
 SERVER_LIGHT_PACKAGES = ("web", "text")
 ENGINE_LIGHT = (
     *("interface", "protocol", "process", "client", "watchdog", "fake", "__main__"),
-    *("model", "scheduler", "prefix_cache", "pace", "context", "torch_setup"),
+    *("model", "scheduler", "prefix_cache", "pace", "context", "torch_setup", "model_engine"),
 )
 
 
