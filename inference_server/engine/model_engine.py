@@ -18,7 +18,6 @@ from inference_server.engine.torch_setup import prepare_torch, uncollected
 
 if TYPE_CHECKING:
     from inference_server.engine.batching_engine import BatchingEngine
-    from inference_server.engine.loader import LoadedModel
 
 INCURABLE = 65
 
@@ -39,11 +38,24 @@ class ModelEngine:
         with uncollected():
             prepare_torch()
             # Only now: the import takes seconds and reads the variables that prepare_torch has set.
-            from inference_server.engine.batching_engine import BatchingEngine
+            from inference_server.engine.memory import is_out_of_memory
 
-            loaded = _load(self._config, report)
-            self._batching = BatchingEngine(loaded.model)
-            rehearsal_seconds = self._batching.rehearse()
+            try:
+                return self._load(report)
+            except CheckpointProblem as problem:
+                raise LoadFailure(str(problem), reason=problem.reason, exit_code=INCURABLE) from problem
+            except (MemoryError, RuntimeError) as error:
+                if is_out_of_memory(error):
+                    raise LoadFailure(f"give the pod more memory: {error}", reason="OutOfMemory") from error
+                raise
+
+    def _load(self, report: Callable[[Progress], None]) -> ModelInfo:
+        from inference_server.engine.batching_engine import BatchingEngine
+        from inference_server.engine.loader import load
+
+        loaded = load(self._config, report)
+        self._batching = BatchingEngine(loaded.model)
+        rehearsal_seconds = self._batching.rehearse()
         return ModelInfo(
             max_model_len=loaded.model.max_model_len,
             slots=loaded.model.slots,
@@ -73,17 +85,3 @@ class ModelEngine:
     def _loaded(self) -> BatchingEngine:
         assert self._batching is not None, "load() comes first"
         return self._batching
-
-
-def _load(config: EngineConfig, report: Callable[[Progress], None]) -> LoadedModel:
-    from inference_server.engine.loader import load
-    from inference_server.engine.memory import is_out_of_memory
-
-    try:
-        return load(config, report)
-    except CheckpointProblem as problem:
-        raise LoadFailure(str(problem), reason=problem.reason, exit_code=INCURABLE) from problem
-    except (MemoryError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise LoadFailure(f"give the pod more memory: {error}", reason="OutOfMemory") from error
-        raise

@@ -18,6 +18,7 @@ from torch import Tensor
 from inference_server.engine.interface import SamplingParams, TokenLogprobs
 
 SMALLEST_TEMPERATURE = 1e-5
+SMALLEST_TOP_P = 1e-9
 SMALLEST_LOGPROB = -9999.0
 """What is reported for a token that cannot occur: JSON knows no infinity."""
 BLOCK = 64
@@ -144,7 +145,8 @@ def _draw(logits: Tensor, best: Tensor, rows: Sequence[Row]) -> Tensor:
     weights[:, logits.shape[-1] :] = 0.0
     torch.exp(relative, out=weights[:, : logits.shape[-1]])
     if any(row.params.top_p < 1 for row in rows):
-        top_p = torch.tensor([row.params.top_p for row in rows], dtype=torch.float64, device=device)[:, None]
+        kept = [max(row.params.top_p, SMALLEST_TOP_P) for row in rows]
+        top_p = torch.tensor(kept, dtype=torch.float64, device=device)[:, None]
         # As floats, because comparisons to bool and products with bool are not vectorized on a CPU.
         weights.mul_(torch.ge(weights, _least_of_nucleus(weights, top_p), out=torch.empty_like(weights)))
     blocks = weights.view(len(rows), -1, BLOCK)

@@ -88,6 +88,7 @@ def test_top_p_keeps_the_smallest_set_that_holds_the_mass() -> None:
 
     assert set(draws(logits, 300, top_p=0.6)) == {0, 1}
     assert set(draws(logits, 300, top_p=0.01)) == {0}
+    assert set(draws(logits, 300, top_p=0.0)) == {0}
     assert set(draws(logits, 300, top_p=1.0)) == {0, 1, 2, 3}
 
 
