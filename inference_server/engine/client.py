@@ -25,6 +25,7 @@ from inference_server.engine.interface import (
     ModelInfo,
     Progress,
     SequenceOutput,
+    Started,
 )
 from inference_server.engine.watchdog import Watchdog
 from inference_server.metrics import Metrics
@@ -237,10 +238,10 @@ class EngineClient:
                 self._send(protocol.Ping(number))
         raise EngineFailed(complaint)
 
-    def _deliver(self, outputs: list[SequenceOutput], started: list[str], began: float) -> None:
+    def _deliver(self, outputs: list[SequenceOutput], started: list[Started], began: float) -> None:
         now = time.monotonic()
-        for request_id in started:
-            if (generation := self._in_flight.get(request_id)) is not None:
+        for sequence in started:
+            if (generation := self._in_flight.get(sequence.request_id)) is not None:
                 generation.has_started = True
                 self._metrics.sequence_started(max(began - generation.arrived, 0.0))
         tokens = 0

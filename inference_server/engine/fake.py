@@ -25,9 +25,10 @@ from inference_server.engine.interface import (
     Progress,
     SequenceError,
     SequenceOutput,
+    Started,
     StepOutput,
 )
-from inference_server.text.fake import FIRST_WORD_ID, WORDS
+from inference_server.text.fake import FIRST_WORD_ID, VOCABULARY_SIZE, WORDS
 
 DEFAULT_MAX_MODEL_LEN = 8192
 LONGEST_STEP_SECONDS = 2.0
@@ -78,12 +79,15 @@ class FakeEngine:
             self._sleep(seconds / 100)
         if self._fake.fault == "load-failure":
             raise LoadFailure("set LLMSERVICE_FAKE_FAULT=none: the fake engine was told to fail its load")
+        max_model_len = self._config.max_model_len or DEFAULT_MAX_MODEL_LEN
         return ModelInfo(
-            max_model_len=self._config.max_model_len or DEFAULT_MAX_MODEL_LEN,
+            max_model_len=max_model_len,
             slots=self._config.max_batch_size,
             quantization="none" if self._config.quantization == "auto" else self._config.quantization,
             device="none",
             longest_step_seconds=LONGEST_STEP_SECONDS,
+            vocabulary_size=VOCABULARY_SIZE,
+            kv_tokens=self._config.max_batch_size * max_model_len,
         )
 
     def add(self, request: GenerationRequest) -> None:
@@ -112,14 +116,14 @@ class FakeEngine:
                 del self._running[output.request_id]
         return StepOutput(outputs=outputs, started=started)
 
-    def _start(self) -> list[str]:
+    def _start(self) -> list[Started]:
         started = []
         while self._waiting and len(self._running) < self._config.max_batch_size:
             sequence = self._waiting.popleft()
             sequence.due = self._clock() + self._fake.first_token_seconds
             sequence.memory.append(b"\x01" * (self._fake.bytes_per_token * len(sequence.request.prompt_token_ids)))
             self._running[sequence.request.request_id] = sequence
-            started.append(sequence.request.request_id)
+            started.append(Started(sequence.request.request_id))
         return started
 
     def _advance(self, sequence: _Sequence, now: float) -> SequenceOutput:

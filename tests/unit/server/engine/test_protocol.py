@@ -17,7 +17,9 @@ from inference_server.engine.interface import (
     SamplingParams,
     SequenceError,
     SequenceOutput,
+    Started,
     StepOutput,
+    TokenLogprobs,
 )
 
 TO_ENGINE: list[protocol.ToEngine] = [
@@ -28,18 +30,35 @@ TO_ENGINE: list[protocol.ToEngine] = [
 ]
 FROM_ENGINE: list[protocol.FromEngine] = [
     protocol.Loading(Progress(done=1, total=2, unit="tensors", eta_seconds=1.5)),
-    protocol.Loaded(ModelInfo(max_model_len=512, slots=4, quantization="nf4", device="cpu", longest_step_seconds=60.0)),
+    protocol.Loaded(
+        ModelInfo(
+            max_model_len=512,
+            slots=4,
+            quantization="nf4",
+            device="cpu",
+            longest_step_seconds=60.0,
+            vocabulary_size=32_000,
+            kv_tokens=2048,
+        )
+    ),
     protocol.Stepped(
         StepOutput(
             outputs=[
-                SequenceOutput(request_id="a", token_ids=[5, 6]),
+                SequenceOutput(
+                    request_id="a",
+                    token_ids=[5, 6],
+                    logprobs=[TokenLogprobs(5, -0.5, [(5, -0.5), (7, -1.5)]), TokenLogprobs(6, -2.0)],
+                ),
                 SequenceOutput(
                     request_id="b",
                     finish_reason="error",
                     error=SequenceError(code="out_of_memory", message="not enough memory"),
                 ),
             ],
-            started=["a"],
+            started=[Started("a", cached_tokens=16)],
+            prefill_tokens=3,
+            decode_tokens=2,
+            kv_tokens=7,
         ),
         began=12.5,
     ),
