@@ -1,4 +1,4 @@
-"""Rates over a sliding window: tokens a second for the state document, finished requests for Retry-After."""
+"""Rates and means of late: tokens a second for the state document, seconds in a slot for Retry-After."""
 
 from __future__ import annotations
 
@@ -34,9 +34,26 @@ class SlidingRate:
             self._sum -= self._events.popleft()[1]
 
 
-def retry_after_seconds(waiting: int, finished_per_second: float) -> int:
-    """Return after how many seconds the line of `waiting` requests will have moved on, at the measured rate."""
+class RecentMean:
+    """The mean of the last `count` values."""
+
+    def __init__(self, count: int) -> None:
+        self._values: deque[float] = deque(maxlen=count)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Take one more value."""
+        if len(self._values) == self._values.maxlen:
+            self._sum -= self._values[0]
+        self._values.append(value)
+        self._sum += value
+
+    def mean(self) -> float | None:
+        """Return the mean, or None without a value."""
+        return self._sum / len(self._values) if self._values else None
+
+
+def retry_after_seconds(wait_seconds: float | None) -> int:
+    """Return what to tell a client that would wait so long; None is what was never measured."""
     lowest, highest = RETRY_AFTER_SECONDS
-    if finished_per_second <= 0:
-        return highest if waiting else lowest
-    return min(max(math.ceil(waiting / finished_per_second), lowest), highest)
+    return highest if wait_seconds is None else min(max(math.ceil(wait_seconds), lowest), highest)

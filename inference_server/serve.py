@@ -22,9 +22,9 @@ from inference_server.metrics import Metrics
 from inference_server.settings import Settings
 from inference_server.state import PhaseProgress, ServedModel, ServerState
 from inference_server.text.tokenizer import Tokenizer
+from inference_server.web.admission import ModelServer
 from inference_server.web.app import create_app
 from inference_server.web.auth import ApiKeys
-from inference_server.web.generation import ModelServer
 from inference_server.web.http_protocol import BoundedHttpProtocol
 
 KEEP_ALIVE_SECONDS = 75
@@ -47,7 +47,7 @@ async def _serve(
     settings: Settings, public: socket.socket, management: socket.socket, engine: tuple[Child, socket.socket]
 ) -> int:
     state = ServerState(model=_served_model(settings))
-    metrics = Metrics()
+    metrics = Metrics(settings.model_id)
     child, connection = engine
     client = EngineClient(connection, child, metrics)
     state.load = client.load

@@ -43,12 +43,17 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Load:
-    """How busy the engine is; `tokens_per_second` is the output rate of the last ten seconds."""
+    """How busy the engine is; `tokens_per_second` is the output rate of the last ten seconds.
+
+    `waiting_tokens` are those of prompts and of what may be generated; `kv_capacity_tokens` is in tokens too.
+    """
 
     running: int = 0
     waiting: int = 0
     slots: int = 0
     tokens_per_second: float = 0.0
+    waiting_tokens: int = 0
+    kv_capacity_tokens: int = 0
 
 
 @dataclass

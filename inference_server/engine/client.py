@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal, Protocol
 
 import structlog
@@ -26,10 +26,11 @@ from inference_server.engine.interface import (
     Progress,
     SequenceOutput,
     Started,
+    StepOutput,
 )
 from inference_server.engine.watchdog import Watchdog
 from inference_server.metrics import Metrics
-from inference_server.rate import SlidingRate
+from inference_server.rate import RecentMean, SlidingRate
 from inference_server.state import Load
 
 PING_SECONDS = 0.5
@@ -52,9 +53,10 @@ class GenerationAborted(Exception):  # noqa: N818 - it is no error of the code t
     """The sequence will get no more tokens; `code` and text are for the client.
 
     `worker_lost`: the engine has failed. `stream_interrupted`: this server stops and the time to drain is over.
+    `deadline_exceeded`: the time that the client gave is over.
     """
 
-    def __init__(self, code: Literal["worker_lost", "stream_interrupted"], message: str) -> None:
+    def __init__(self, code: Literal["worker_lost", "stream_interrupted", "deadline_exceeded"], message: str) -> None:
         super().__init__(message)
         self.code = code
 
@@ -87,44 +89,80 @@ def start_process(config: EngineConfig) -> tuple[Child, socket.socket]:
 
 
 class Generation:
-    """One sequence in flight."""
+    """The sequences of one request in flight: one queue for what all of them generate, and one consumer."""
 
-    def __init__(self, request_id: str, arrived: float) -> None:
-        self.request_id = request_id
+    def __init__(self, requests: Sequence[GenerationRequest], arrived: float) -> None:
+        self.requests = {request.request_id: request for request in requests}
         self.arrived = arrived
-        self.has_started = False
+        self.queue_seconds: float | None = None
+        """How long the first of the sequences waited for its slot; None while all wait."""
+        self.cached_tokens: dict[str, int] = {}
+        """How much of the prompt of each started sequence came from the prefix cache."""
+        self._unfinished = len(requests)
         self._queued: list[SequenceOutput] = []
-        self._changed = asyncio.Event()
+        self._consumer: asyncio.Future[None] | None = None
         self._aborted: GenerationAborted | None = None
+        self._last_output = arrived
+        self._idle_timer: asyncio.TimerHandle | None = None
 
-    def put(self, output: SequenceOutput) -> None:
+    def started(self, sequence: Started, began: float) -> None:
+        """Note that one of the sequences has its slot."""
+        self.cached_tokens[sequence.request_id] = sequence.cached_tokens
+        if self.queue_seconds is None:
+            self.queue_seconds = max(began - self.arrived, 0.0)
+
+    def put(self, output: SequenceOutput, now: float) -> None:
         """Queue an output for the consumer."""
         self._queued.append(output)
-        self._changed.set()
+        self._last_output = now
+        if self._consumer is not None:
+            self._wake()
 
     def abort(self, why: GenerationAborted) -> None:
         """Let the consumer fail once it has taken what is queued."""
-        self._aborted = why
-        self._changed.set()
+        self._aborted = self._aborted or why
+        self._wake()
+
+    def leave_out(self) -> None:
+        """Expect nothing more from one of the sequences: it was cancelled."""
+        self._unfinished -= 1
 
     async def outputs(self, idle_seconds: float) -> AsyncIterator[list[SequenceOutput]]:
-        """Yield everything queued since the last time, until the sequence is finished; [] after `idle_seconds`.
+        """Yield everything queued since the last time, until all sequences have ended; [] after `idle_seconds`.
 
         Raises:
             GenerationAborted: no more tokens will come.
         """
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(idle_seconds):
-                    await self._changed.wait()
-            self._changed.clear()
-            queued, self._queued = self._queued, []
-            if queued or self._aborted is None:
-                yield queued
-            if queued and queued[-1].finish_reason is not None:
-                return
-            if self._aborted is not None:
-                raise self._aborted
+        try:
+            self._watch_for_idleness(idle_seconds)
+            while self._unfinished:
+                if not self._queued and self._aborted is None:
+                    self._consumer = asyncio.get_running_loop().create_future()
+                    await self._consumer
+                queued, self._queued = self._queued, []
+                if queued or self._aborted is None:
+                    self._unfinished -= sum(output.finish_reason is not None for output in queued)
+                    yield queued
+                if self._aborted is not None and self._unfinished:
+                    raise self._aborted
+        finally:
+            self._consumer = None
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
+
+    def _wake(self) -> None:
+        if self._consumer is not None and not self._consumer.done():
+            self._consumer.set_result(None)
+        self._consumer = None
+
+    def _watch_for_idleness(self, idle_seconds: float) -> None:
+        """Wake the consumer when nothing has come for so long: one timer for all outputs, not one for each."""
+        left = self._last_output + idle_seconds - time.monotonic()
+        if left <= 0:
+            self._last_output, left = time.monotonic(), idle_seconds
+            self._wake()
+        loop = asyncio.get_running_loop()
+        self._idle_timer = loop.call_later(left, self._watch_for_idleness, idle_seconds)
 
 
 class EngineClient:
@@ -137,7 +175,13 @@ class EngineClient:
         self._writer: asyncio.StreamWriter | None = None
         self._in_flight: dict[str, Generation] = {}
         self._tokens = SlidingRate(10, time.monotonic())
-        self._finished = SlidingRate(60, time.monotonic())
+        self._waiting: set[str] = set()
+        """The sequences in flight that have no slot yet."""
+        self._waiting_tokens = 0
+        self._tokens_in_flight = 0
+        self._started: dict[str, float] = {}
+        """When each running sequence got its slot."""
+        self._slot_seconds = RecentMean(64)
         self.model: ModelInfo | None = None
 
     async def run(self, on_progress: Callable[[Progress], None], on_loaded: Callable[[], None]) -> None:
@@ -166,33 +210,44 @@ class EngineClient:
         with contextlib.suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(self._child.wait, EXIT_SECONDS)
 
-    def generate(self, request: GenerationRequest) -> Generation:
-        """Send a sequence to the engine."""
-        generation = Generation(request.request_id, time.monotonic())
-        self._in_flight[request.request_id] = generation
-        self._send(request)
+    def generate(self, *requests: GenerationRequest) -> Generation:
+        """Send the sequences of one request to the engine."""
+        generation = Generation(requests, time.monotonic())
+        for request in requests:
+            self._in_flight[request.request_id] = generation
+            self._waiting.add(request.request_id)
+            self._waiting_tokens += _tokens(request)
+            self._tokens_in_flight += _tokens(request)
+            self._send(request)
         return generation
 
-    def cancel(self, generation: Generation) -> None:
-        """Forget a sequence, if it is still in flight; its slot is free after the step that runs now."""
-        if self._in_flight.pop(generation.request_id, None) is not None:
-            self._finished.add(1, time.monotonic())
-            self._send(protocol.Cancel(generation.request_id))
+    def cancel(self, generation: Generation, request_id: str | None = None) -> None:
+        """Forget one sequence, or all that are still in flight; a slot is free after the step that runs now."""
+        for each in generation.requests if request_id is None else (request_id,):
+            if each in self._in_flight:
+                self._forget(each, time.monotonic())
+                generation.leave_out()
+                self._send(protocol.Cancel(each))
 
     def abort_all(self, why: GenerationAborted) -> None:
         """End every generation in flight with GenerationAborted."""
         for generation in self._in_flight.values():
             generation.abort(why)
         self._in_flight.clear()
+        self._waiting.clear()
+        self._started.clear()
+        self._waiting_tokens = self._tokens_in_flight = 0
 
     def load(self) -> Load:
         """Return how busy the engine is."""
-        running = sum(generation.has_started for generation in self._in_flight.values())
+        now = time.monotonic()
         return Load(
-            running=running,
-            waiting=len(self._in_flight) - running,
+            running=len(self._in_flight) - len(self._waiting),
+            waiting=len(self._waiting),
             slots=self.model.slots if self.model else 0,
-            tokens_per_second=round(self._tokens.per_second(time.monotonic()), 1),
+            tokens_per_second=round(self._tokens.per_second(now), 1),
+            waiting_tokens=self._waiting_tokens,
+            kv_capacity_tokens=self.model.kv_tokens if self.model else 0,
         )
 
     @property
@@ -200,9 +255,17 @@ class EngineClient:
         """How many sequences run or wait."""
         return len(self._in_flight)
 
-    def finished_per_second(self) -> float:
-        """Return how many sequences finished per second of late."""
-        return self._finished.per_second(time.monotonic())
+    @property
+    def tokens_in_flight(self) -> int:
+        """How many tokens they may come to, prompts and completions."""
+        return self._tokens_in_flight
+
+    def wait_seconds(self, places: int) -> float | None:
+        """Return how long the last of `places` sequences waits for a slot, or None while nothing was measured."""
+        held = self._slot_seconds.mean()
+        if held is None and self._started:
+            held = time.monotonic() - min(self._started.values())
+        return None if held is None or self.model is None else places * held / self.model.slots
 
     async def _read(
         self,
@@ -214,7 +277,7 @@ class EngineClient:
         while (message := await protocol.read(reader)) is not None:
             match message:
                 case protocol.Stepped(output, began):
-                    self._deliver(output.outputs, output.started, began)
+                    self._deliver(output, began)
                 case protocol.Pong(number):
                     watchdog.ponged(number)
                 case protocol.Loading(progress):
@@ -238,24 +301,42 @@ class EngineClient:
                 self._send(protocol.Ping(number))
         raise EngineFailed(complaint)
 
-    def _deliver(self, outputs: list[SequenceOutput], started: list[Started], began: float) -> None:
+    def _deliver(self, step: StepOutput, began: float) -> None:
         now = time.monotonic()
-        for sequence in started:
+        for sequence in step.started:
             if (generation := self._in_flight.get(sequence.request_id)) is not None:
-                generation.has_started = True
-                self._metrics.sequence_started(max(began - generation.arrived, 0.0))
+                self._start(sequence, generation, began)
         tokens = 0
-        for output in outputs:
+        for output in step.outputs:
             tokens += len(output.token_ids)
             if (generation := self._in_flight.get(output.request_id)) is None:
                 continue
-            generation.put(output)
+            generation.put(output, now)
             if output.finish_reason is not None:
-                del self._in_flight[output.request_id]
-                self._finished.add(1, now)
+                self._forget(output.request_id, now)
         if tokens:
             self._tokens.add(tokens, now)
-        self._metrics.step(now - began, len(outputs), tokens)
+        self._metrics.step(now - began, step, tokens)
+
+    def _start(self, sequence: Started, generation: Generation, began: float) -> None:
+        request = generation.requests[sequence.request_id]
+        self._leave_line(request)
+        self._started[sequence.request_id] = began
+        generation.started(sequence, began)
+        waited = max(began - generation.arrived, 0.0)
+        self._metrics.sequence_started(waited, len(request.prompt_token_ids), sequence.cached_tokens)
+
+    def _forget(self, request_id: str, now: float) -> None:
+        request = self._in_flight.pop(request_id).requests[request_id]
+        self._tokens_in_flight -= _tokens(request)
+        self._leave_line(request)
+        if (started := self._started.pop(request_id, None)) is not None:
+            self._slot_seconds.add(now - started)
+
+    def _leave_line(self, request: GenerationRequest) -> None:
+        if request.request_id in self._waiting:
+            self._waiting.remove(request.request_id)
+            self._waiting_tokens -= _tokens(request)
 
     async def _exit_status(self) -> str:
         try:
@@ -267,3 +348,8 @@ class EngineClient:
     def _send(self, message: protocol.ToEngine) -> None:
         assert self._writer is not None, "run() has not been started"
         self._writer.write(protocol.frame(message))
+
+
+def _tokens(request: GenerationRequest) -> int:
+    """Return how many tokens a sequence may come to."""
+    return len(request.prompt_token_ids) + request.sampling.max_tokens

@@ -7,13 +7,13 @@ failure can be tested in milliseconds and without a GPU.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import os
 import random
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from inference_server.engine.interface import (
@@ -23,12 +23,14 @@ from inference_server.engine.interface import (
     LoadFailure,
     ModelInfo,
     Progress,
+    SamplingParams,
     SequenceError,
     SequenceOutput,
     Started,
     StepOutput,
+    TokenLogprobs,
 )
-from inference_server.text.fake import FIRST_WORD_ID, VOCABULARY_SIZE, WORDS
+from inference_server.text.fake import FIRST_WORD_ID, VOCABULARY_SIZE
 
 DEFAULT_MAX_MODEL_LEN = 8192
 LONGEST_STEP_SECONDS = 2.0
@@ -36,6 +38,10 @@ LONGEST_NAP_SECONDS = 0.02
 """A step that finds no token due returns after this long, so that a cancellation is never kept waiting."""
 TOKENS_BEFORE_FAULT = 3
 """How many tokens the faulty request gets first, so that its stream is open when the fault strikes."""
+CACHE_PAGE_TOKENS = 16
+"""What counts as cached of a prompt is a multiple of this, as with the real engine's pages."""
+FORCING_BIAS = 100.0
+"""A logit bias of this much decides alone; OpenAI's words for -100 and 100 are "a ban or exclusive selection"."""
 _ARROW = "→".encode()
 
 
@@ -47,6 +53,14 @@ class _Sequence:
     due: float = 0.0
     emitted: int = 0
     memory: list[bytes] = field(default_factory=list)
+
+    def __lt__(self, other: _Sequence) -> bool:
+        return (self.request.priority, self.number) < (other.request.priority, other.number)
+
+    @property
+    def length(self) -> int:
+        """How many tokens it holds."""
+        return len(self.request.prompt_token_ids) + self.emitted
 
 
 class FakeEngine:
@@ -63,9 +77,12 @@ class FakeEngine:
         self._fake = config.fake or FakeConfig()
         self._clock = clock
         self._sleep = sleep
-        self._waiting: deque[_Sequence] = deque()
+        self._waiting: list[_Sequence] = []
+        """A heap."""
         self._running: dict[str, _Sequence] = {}
         self._requests = 0
+        self._last_prompts: dict[str, list[int]] = {}
+        """The prompt that ran last for each tenant: all that the fake prefix cache holds."""
 
     def load(self, report: Callable[[Progress], None]) -> ModelInfo:
         """Count to a hundred in `load_seconds`.
@@ -93,12 +110,13 @@ class FakeEngine:
     def add(self, request: GenerationRequest) -> None:
         """Put a sequence into the waiting line."""
         self._requests += 1
-        self._waiting.append(_Sequence(request, _tokens(request), self._requests))
+        heapq.heappush(self._waiting, _Sequence(request, _tokens(request), self._requests))
 
     def cancel(self, request_id: str) -> None:
         """Forget a sequence."""
         self._running.pop(request_id, None)
-        self._waiting = deque(waiting for waiting in self._waiting if waiting.request.request_id != request_id)
+        self._waiting = [waiting for waiting in self._waiting if waiting.request.request_id != request_id]
+        heapq.heapify(self._waiting)
 
     def has_work(self) -> bool:
         """Whether any sequence is waiting or running."""
@@ -106,7 +124,7 @@ class FakeEngine:
 
     def step(self) -> StepOutput:
         """Wait for the next due token, `LONGEST_NAP_SECONDS` at most, and emit all that are due."""
-        started = self._start()
+        started, prefill_tokens = self._start()
         earliest = min(sequence.due for sequence in self._running.values())
         self._sleep(min(max(earliest - self._clock(), 0.0), LONGEST_NAP_SECONDS))
         now = self._clock()
@@ -114,31 +132,63 @@ class FakeEngine:
         for output in outputs:
             if output.finish_reason is not None:
                 del self._running[output.request_id]
-        return StepOutput(outputs=outputs, started=started)
+        return StepOutput(
+            outputs=outputs,
+            started=started,
+            prefill_tokens=prefill_tokens,
+            decode_tokens=sum(len(output.token_ids) for output in outputs),
+            kv_tokens=sum(sequence.length for sequence in self._running.values()),
+        )
 
-    def _start(self) -> list[Started]:
-        started = []
+    def _start(self) -> tuple[list[Started], int]:
+        """Move waiting sequences into free slots; return them, and how many prompt tokens no cache has spared."""
+        started, prefill_tokens = [], 0
         while self._waiting and len(self._running) < self._config.max_batch_size:
-            sequence = self._waiting.popleft()
+            sequence = heapq.heappop(self._waiting)
+            prompt = sequence.request.prompt_token_ids
             sequence.due = self._clock() + self._fake.first_token_seconds
-            sequence.memory.append(b"\x01" * (self._fake.bytes_per_token * len(sequence.request.prompt_token_ids)))
+            sequence.memory.append(b"\x01" * (self._fake.bytes_per_token * len(prompt)))
             self._running[sequence.request.request_id] = sequence
-            started.append(Started(sequence.request.request_id))
-        return started
+            cached = self._cached_tokens(sequence.request)
+            prefill_tokens += len(prompt) - cached
+            started.append(Started(sequence.request.request_id, cached))
+        return started, prefill_tokens
+
+    def _cached_tokens(self, request: GenerationRequest) -> int:
+        """Return how much of the prompt is cached, and cache the prompt."""
+        last = self._last_prompts.get(request.tenant, [])
+        self._last_prompts[request.tenant] = prompt = request.prompt_token_ids
+        if not self._config.prefix_cache or request.sampling.prompt_logprobs is not None:
+            return 0
+        # The last token of a prompt always goes through the model: the first new one comes out of it.
+        shared = _shared(last, prompt[:-1])
+        return shared - shared % CACHE_PAGE_TOKENS
 
     def _advance(self, sequence: _Sequence, now: float) -> SequenceOutput:
         """Emit the tokens of `sequence` that are due by `now`, at least one."""
-        request_id = sequence.request.request_id
+        request_id, sampling = sequence.request.request_id, sequence.request.sampling
         token_ids: list[int] = []
-        while sequence.due <= now and sequence.emitted < sequence.request.sampling.max_tokens:
+        of_prompt = sequence.request.prompt_token_ids[1:] if sequence.emitted == 0 else []
+        while sequence.due <= now and sequence.emitted < sampling.max_tokens:
             if (error := self._fault(sequence)) is not None:
-                return SequenceOutput(request_id=request_id, token_ids=token_ids, finish_reason="error", error=error)
+                return SequenceOutput(
+                    request_id=request_id,
+                    token_ids=token_ids,
+                    logprobs=_logprobs(token_ids, sampling.logprobs),
+                    finish_reason="error",
+                    error=error,
+                )
             token_ids.append(next(sequence.tokens))
             sequence.memory.append(b"\x01" * self._fake.bytes_per_token)
             sequence.emitted += 1
             sequence.due += 1 / self._fake.tokens_per_second
-        done = sequence.emitted == sequence.request.sampling.max_tokens
-        return SequenceOutput(request_id=request_id, token_ids=token_ids, finish_reason="length" if done else None)
+        return SequenceOutput(
+            request_id=request_id,
+            token_ids=token_ids,
+            logprobs=_logprobs(token_ids, sampling.logprobs),
+            prompt_logprobs=_logprobs(of_prompt, sampling.prompt_logprobs),
+            finish_reason="length" if sequence.emitted == sampling.max_tokens else None,
+        )
 
     def _fault(self, sequence: _Sequence) -> SequenceError | None:
         """Let the configured fault strike the one request it is meant for."""
@@ -161,15 +211,47 @@ class FakeEngine:
 def _tokens(request: GenerationRequest) -> Iterator[int]:
     """Yield the completion of a request without end: words, and now and then an arrow, which is three byte tokens.
 
-    Prompt, temperature and seed decide all of it; at temperature 0 the seed has no say, as in greedy decoding.
+    Prompt, temperature, seed, penalties and logit bias decide all of it; at temperature 0 the seed has no say, as in
+    greedy decoding.
     """
     sampling = request.sampling
     seed = sampling.seed if sampling.temperature > 0 else None
     drawn = random.getrandbits(64) if sampling.temperature > 0 and seed is None else seed
     prompt = ",".join(map(str, request.prompt_token_ids))
-    source = random.Random(hashlib.sha256(f"{prompt}|{drawn}".encode()).digest())  # noqa: S311 - not a secret
+    source = random.Random(hashlib.sha256(f"{prompt}|{drawn}{_leaning(sampling)}".encode()).digest())  # noqa: S311 - not a secret
+    forced = [token_id for token_id, bias in sorted(sampling.logit_bias.items()) if bias >= FORCING_BIAS]
+    banned = {token_id for token_id, bias in sampling.logit_bias.items() if bias <= -FORCING_BIAS}
+    words = [token_id for token_id in range(FIRST_WORD_ID, VOCABULARY_SIZE) if token_id not in banned] or [0]
     while True:
-        if source.random() < 1 / 16:
+        if forced:
+            yield forced[0]
+        elif source.random() < 1 / 16 and banned.isdisjoint(_ARROW):
             yield from _ARROW
         else:
-            yield FIRST_WORD_ID + source.randrange(len(WORDS))
+            yield words[source.randrange(len(words))]
+
+
+def _leaning(sampling: SamplingParams) -> str:
+    """Return what of the penalties and the bias makes another text, as another seed does."""
+    if not (sampling.presence_penalty or sampling.frequency_penalty or sampling.logit_bias):
+        return ""
+    return f"|{sampling.presence_penalty}|{sampling.frequency_penalty}|{sorted(sampling.logit_bias.items())}"
+
+
+def _logprobs(token_ids: Sequence[int], count: int | None) -> list[TokenLogprobs]:
+    """Return the same odds at every place: the token that came, and after it those that follow it by number."""
+    if count is None:
+        return []
+    return [
+        TokenLogprobs(
+            token_id, -0.5, [((token_id + rank) % VOCABULARY_SIZE, -0.5 - 1.0 * rank) for rank in range(count)]
+        )
+        for token_id in token_ids
+    ]
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens the two have in common from their beginning."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )

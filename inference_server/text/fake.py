@@ -39,6 +39,10 @@ class FakeTokenizer:
         """Return a decoder for one new sequence."""
         return FakeDecoder()
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the byte, or the word."""
+        return bytes([token_id]) if token_id < FIRST_WORD_ID else WORDS[token_id - FIRST_WORD_ID].encode()
+
 
 class FakeDecoder:
     """Decodes words and bytes."""

@@ -13,6 +13,7 @@ from tokenizers.decoders import DecodeStream
 from inference_server.engine.interface import LoadFailure
 from inference_server.text.chat_template import ChatTemplate
 from inference_server.text.control_tokens import ControlTokens
+from inference_server.text.token_bytes import TokenBytes
 from inference_server.text.tokenizer import ChatTemplateError, Message
 
 
@@ -30,8 +31,11 @@ class HubTokenizer:
         except Exception as error:
             # The library raises the bare type for whatever is wrong in the file.
             raise LoadFailure(f"give the model a valid tokenizer.json: {folder}: {error}") from error
-        added = self._tokenizer.get_added_tokens_decoder().values()
-        self._control_tokens = ControlTokens(token.content for token in added if token.special)
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._control_tokens = ControlTokens(token.content for token in added.values() if token.special)
+        # What a decoder pickles to is its part of the file; the file itself may have 30 MB.
+        decoder = json.loads(self._tokenizer.decoder.__getstate__()) if self._tokenizer.decoder else None
+        self._token_bytes = TokenBytes({token_id: token.content for token_id, token in added.items()}, decoder)
         self._template = template
         self.has_chat_template = template is not None
 
@@ -59,6 +63,10 @@ class HubTokenizer:
     def decoder(self) -> HubDecoder:
         """Return a decoder for one new sequence."""
         return HubDecoder(self._tokenizer)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return what one token stands for in UTF-8, be it only part of a character."""
+        return self._token_bytes.of(token_id, self._tokenizer.id_to_token(token_id))
 
 
 class HubDecoder:

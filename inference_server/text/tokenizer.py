@@ -49,3 +49,7 @@ class Tokenizer(Protocol):
     def decoder(self) -> Decoder:
         """Return a decoder for one new sequence."""
         ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return what one token stands for in UTF-8, be it only part of a character."""
+        ...

@@ -65,16 +65,17 @@ class Access:
 
     def _report(self, scope: Scope, record: RequestRecord, status: int, seconds: float) -> None:
         route = scope["path"] if scope["path"] in ROUTES else "other"
-        self._metrics.request_answered(route, status, record.finish_reason or "", seconds)
+        self._metrics.request_answered(route, status, record, seconds)
         facts: dict[str, Any] = {
             "request_id": record.request_id,
             "method": scope["method"],
             "route": route,
             "status": status,
             "seconds": round(seconds, 4),
-            "tenant": scope["state"].get("tenant"),
+            "tenant": record.tenant,
             "stream": record.stream or None,
             "prompt_tokens": record.prompt_tokens,
+            "cached_tokens": record.cached_tokens,
             "completion_tokens": record.completion_tokens,
             "first_token_seconds": record.first_token_seconds and round(record.first_token_seconds, 4),
             "finish_reason": record.finish_reason,

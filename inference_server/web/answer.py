@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from inference_server.web.choice import Piece
 from inference_server.web.errors import APIError
-from inference_server.web.generation import Completion, Usage
+from inference_server.web.generation import Completion, Usage, WholeChoice
 from inference_server.web.record import record_of
 
 DONE = b"data: [DONE]\n\n"
@@ -26,25 +27,25 @@ STREAM_HEADERS = [
 class Format(Protocol):
     """How one route writes a completion."""
 
-    def first(self) -> bytes:
-        """Return the frame that opens the stream."""
+    def first(self, choices: int) -> bytes:
+        """Return the frames that open the stream."""
         ...
 
-    def text(self, text: str) -> bytes:
-        """Return the frame of one piece of text."""
+    def piece(self, piece: Piece) -> bytes:
+        """Return the frames of one piece of a choice."""
         ...
 
-    def last(self, finish_reason: str, usage: Usage) -> bytes:
+    def last(self, usage: Usage) -> bytes:
         """Return the frames that end a stream that went well."""
         ...
 
-    def whole(self, text: str, finish_reason: str, usage: Usage) -> dict[str, Any]:
+    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> dict[str, Any]:
         """Return the body of an answer that is not streamed."""
         ...
 
 
 class CompletionResponse(Response):
-    """The answer with one completion; APIError comes out of its call only before the first byte was sent."""
+    """The answer to one request; APIError comes out of its call only before the first byte was sent."""
 
     def __init__(self, completion: Completion, wire_format: Format, stream: bool) -> None:
         self._completion = completion
@@ -62,9 +63,8 @@ class CompletionResponse(Response):
             self._completion.close()
 
     async def _send_whole(self, scope: Scope, receive: Receive, send: Send) -> None:
-        text, finish_reason = await self._completion.whole()
-        record_of(scope).finish_reason = finish_reason
-        body = orjson.dumps(self._format.whole(text, finish_reason, self._completion.usage))
+        choices = await self._completion.whole()
+        body = orjson.dumps(self._format.whole(choices, self._completion.usage))
         await Response(body, media_type="application/json")(scope, receive, send)
 
     async def _send_stream(self, scope: Scope, send: Send) -> None:
@@ -72,27 +72,26 @@ class CompletionResponse(Response):
 
         The official client takes a stream that ends without either for a success.
         """
-        record = record_of(scope)
+        completion, frames_of = self._completion, self._format.piece
         has_started = False
         try:
-            async for piece in self._completion.pieces():
-                chunk = b"" if has_started else self._format.first()
+            async for pieces in completion.pieces():
+                chunk = frames_of(pieces[0]) if len(pieces) == 1 else b"".join(map(frames_of, pieces)) or PING
                 if not has_started:
                     await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+                    chunk = self._format.first(completion.choice_count) + chunk
                     has_started = True
-                if piece.text:
-                    chunk += self._format.text(piece.text)
-                if piece.finish_reason is not None:
-                    record.finish_reason = piece.finish_reason
-                    chunk += self._format.last(piece.finish_reason, self._completion.usage) + DONE
-                await send({"type": "http.response.body", "body": chunk or PING, "more_body": True})
+                if completion.has_ended:
+                    chunk += self._format.last(completion.usage) + DONE
+                    await send({"type": "http.response.body", "body": chunk})
+                else:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except APIError as error:
             if not has_started:
                 raise
-            record.error_code = error.code
+            record_of(scope).error_code = error.code
             frame = b"data: " + orjson.dumps(error.body()) + b"\n\n"
-            await send({"type": "http.response.body", "body": frame, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+            await send({"type": "http.response.body", "body": frame})
 
 
 async def _finished_before_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -> bool:

@@ -16,13 +16,14 @@ from inference_server.metrics import Metrics
 from inference_server.state import ServerState
 from inference_server.web import errors
 from inference_server.web.access import CLIENT_CLOSED, Access
+from inference_server.web.admission import ModelServer, deadline_of
 from inference_server.web.answer import CompletionResponse, Format
+from inference_server.web.ask import Ask
 from inference_server.web.auth import ApiKeys, Authentication
-from inference_server.web.body import parse_body
+from inference_server.web.body import Schema, parse_body
 from inference_server.web.chat import ChatCompletionRequest, ChatFormat
 from inference_server.web.completions import CompletionFormat, CompletionRequest
 from inference_server.web.generate import GenerateFormat, GenerateRequest
-from inference_server.web.generation import Ask, ModelServer
 from inference_server.web.record import record_of
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -86,9 +87,8 @@ def _model_card(model_id: str, created: int) -> dict[str, object]:
 def _generate(server: ModelServer) -> Handler:
     async def generate(request: Request) -> Response:
         """The original route."""
-        server.ensure_ready()
-        body = await parse_body(request.scope, request.receive, GenerateRequest)
-        return await _answer(server, request, body.ask(), GenerateFormat(server.model_id), body.stream)
+        deadline, body = await _admitted(server, request, GenerateRequest)
+        return await _answer(server, request, body.ask(), GenerateFormat(server.model_id), body.stream, deadline)
 
     return generate
 
@@ -96,12 +96,11 @@ def _generate(server: ModelServer) -> Handler:
 def _completions(server: ModelServer) -> Handler:
     async def completions(request: Request) -> Response:
         """OpenAI's text completion."""
-        server.ensure_ready()
-        body = await parse_body(request.scope, request.receive, CompletionRequest)
+        deadline, body = await _admitted(server, request, CompletionRequest)
         server.ensure_model(body.model)
-        include_usage = body.include_usage()
-        wire_format = CompletionFormat(record_of(request.scope).request_id, server.model_id, include_usage)
-        return await _answer(server, request, body.ask(), wire_format, body.stream)
+        request_id = record_of(request.scope).request_id
+        wire_format = CompletionFormat(request_id, server.model_id, server.loaded_tokenizer, body.include_usage())
+        return await _answer(server, request, body.ask(), wire_format, body.stream, deadline)
 
     return completions
 
@@ -109,19 +108,29 @@ def _completions(server: ModelServer) -> Handler:
 def _chat_completions(server: ModelServer) -> Handler:
     async def chat_completions(request: Request) -> Response:
         """OpenAI's chat completion."""
-        server.ensure_ready()
-        body = await parse_body(request.scope, request.receive, ChatCompletionRequest)
+        deadline, body = await _admitted(server, request, ChatCompletionRequest)
         server.ensure_model(body.model)
-        wire_format = ChatFormat(record_of(request.scope).request_id, server.model_id, body.include_usage())
-        return await _answer(server, request, body.ask(), wire_format, body.stream)
+        request_id = record_of(request.scope).request_id
+        wire_format = ChatFormat(request_id, server.model_id, server.loaded_tokenizer, body.include_usage())
+        return await _answer(server, request, body.ask(), wire_format, body.stream, deadline)
 
     return chat_completions
 
 
-async def _answer(server: ModelServer, request: Request, ask: Ask, wire_format: Format, stream: bool) -> Response:
+async def _admitted(server: ModelServer, request: Request, schema: type[Schema]) -> tuple[float | None, Schema]:
+    """Return deadline and body of a request that there is room for; a full server reads no body."""
+    server.ensure_ready()
+    deadline = deadline_of(request.scope)
+    server.ensure_room(deadline)
+    return deadline, await parse_body(request.scope, request.receive, schema)
+
+
+async def _answer(
+    server: ModelServer, request: Request, ask: Ask, wire_format: Format, stream: bool, deadline: float | None
+) -> Response:
     record = record_of(request.scope)
     record.stream = stream
-    return CompletionResponse(await server.complete(ask, record), wire_format, stream)
+    return CompletionResponse(await server.complete(ask, record, deadline), wire_format, stream)
 
 
 async def _api_error(request: Request, error: Exception) -> Response:

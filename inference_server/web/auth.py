@@ -90,7 +90,7 @@ class Authentication:
             record_of(scope).error_code = "invalid_api_key"
             await errors.unauthenticated().response(scope["path"])(scope, receive, send)
             return
-        scope.setdefault("state", {})["tenant"] = tenant
+        record_of(scope).tenant = tenant
         await self._app(scope, receive, send)
 
 

@@ -17,6 +17,8 @@ LIMIT_MESSAGES = 16 * 1024
 """Pieces of a chunked body; one byte a piece costs far more than its size."""
 DEADLINE_SECONDS = 30.0
 CLOSE = {"Connection": "close"}
+TAGS = frozenset(("str", "TextFormat"))
+"""What pydantic adds to a location to tell the members of a union apart."""
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -119,6 +121,6 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part.isidentifier():
+        elif part.isidentifier() and part not in TAGS:
             path += f".{part}" if path else part
     return path[:200]

@@ -100,6 +100,13 @@ def queue_full(retry_after_seconds: int) -> APIError:
     )
 
 
+def deadline_unreachable(retry_after_seconds: int) -> APIError:
+    """The line is longer than the client's deadline, so waiting would be for nothing."""
+    headers = {"Retry-After": str(retry_after_seconds), "x-llm-drop-reason": "deadline"}
+    message = "The server's queue is longer than the deadline of this request."
+    return APIError(429, "rate_limit_error", "deadline_unreachable", message, headers=headers)
+
+
 def not_ready(code: str, message: str, retry_after_seconds: int, drop_reason: str) -> APIError:
     """There is no capacity here now."""
     headers = {"Retry-After": str(retry_after_seconds), "x-llm-drop-reason": drop_reason}
@@ -114,7 +121,10 @@ def engine_failure(code: str, message: str) -> APIError:
 
 
 def interrupted(code: str, message: str) -> APIError:
-    """Generation was cut off through no fault of this request; elsewhere or later it would go through."""
+    """Generation was cut off: by the request's own deadline, or where it would go through elsewhere or later."""
+    if code == "deadline_exceeded":
+        # The official client repeats a 408 by itself, and this one was late once already.
+        return APIError(408, "timeout_error", code, message, headers={"x-should-retry": "false"})
     return APIError(503, "server_error", code, message, headers={"Retry-After": "1"})
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from inference_server.web.generation import Ask, Usage
+from inference_server.engine.interface import SamplingParams
+from inference_server.web.ask import Ask
+from inference_server.web.choice import Piece
+from inference_server.web.generation import Usage, WholeChoice
 from inference_server.web.sampling import MaxTokens, Seed, Stop, StrictSchema, Temperature, TopP
 
 
@@ -24,12 +28,11 @@ class GenerateRequest(StrictSchema):
     def ask(self) -> Ask:
         """Return what is to be generated."""
         return Ask(
-            prompt=self.text,
+            prompts=(self.text,),
             prompt_param="text",
             max_tokens=self.max_tokens,
             max_tokens_param="max_tokens",
-            temperature=self.temperature,
-            top_p=self.top_p,
+            sampling=SamplingParams(max_tokens=1, temperature=self.temperature, top_p=self.top_p),
             seed=self.seed,
             stop=self.stop,
         )
@@ -40,25 +43,28 @@ class GenerateFormat:
 
     def __init__(self, model_id: str) -> None:
         self._model_id = model_id
+        self._finish_reason = ""
 
-    def first(self) -> bytes:
+    def first(self, choices: int) -> bytes:
         """Return the frame that opens the stream: none here."""
         return b""
 
-    def text(self, text: str) -> bytes:
-        """Return the frame of one piece of text."""
-        return b'data: {"text":' + orjson.dumps(text) + b"}\n\n"
+    def piece(self, piece: Piece) -> bytes:
+        """Return the frame of one piece; how it ended goes into the last frame."""
+        self._finish_reason = piece.finish_reason or ""
+        return b'data: {"text":' + orjson.dumps(piece.text) + b"}\n\n" if piece.text else b""
 
-    def last(self, finish_reason: str, usage: Usage) -> bytes:
+    def last(self, usage: Usage) -> bytes:
         """Return the frame that ends a stream that went well."""
-        end = {"text": "", "finish_reason": finish_reason, "usage": usage.document(), "model": self._model_id}
+        end = {"text": "", "finish_reason": self._finish_reason, "usage": usage.counts(), "model": self._model_id}
         return b"data: " + orjson.dumps(end) + b"\n\n"
 
-    def whole(self, text: str, finish_reason: str, usage: Usage) -> dict[str, Any]:
+    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> dict[str, Any]:
         """Return the body of an answer that is not streamed."""
+        (choice,) = choices
         return {
-            "generated_text": text,
-            "finish_reason": finish_reason,
-            "usage": usage.document(),
+            "generated_text": choice.text,
+            "finish_reason": choice.finish_reason,
+            "usage": usage.counts(),
             "model": self._model_id,
         }

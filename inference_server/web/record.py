@@ -1,10 +1,15 @@
-"""What is known about one request when it has been answered: the source of its log event and its metrics."""
+"""What is known about one request when it has been answered: the source of its log event and its metrics.
+
+Light: the warm-up counts metrics too, and has no web framework.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from starlette.types import Scope
+if TYPE_CHECKING:
+    from starlette.types import Scope
 
 
 @dataclass
@@ -14,9 +19,13 @@ class RequestRecord:
     request_id: str
     tenant: str | None = None
     stream: bool = False
+    choices: int = 1
     prompt_tokens: int | None = None
+    cached_tokens: int | None = None
     completion_tokens: int | None = None
+    queue_seconds: float | None = None
     first_token_seconds: float | None = None
+    decode_seconds: float | None = None
     finish_reason: str | None = None
     error_code: str | None = None
 

@@ -26,9 +26,9 @@ from inference_server.serve import load_and_run
 from inference_server.settings import Settings
 from inference_server.state import ServerState
 from inference_server.text.fake import FakeTokenizer
+from inference_server.web.admission import ModelServer
 from inference_server.web.app import create_app
 from inference_server.web.auth import ApiKeys
-from inference_server.web.generation import ModelServer
 
 MODEL = "tiny"
 READY_SECONDS = 10.0
@@ -107,7 +107,7 @@ async def starting_server(**given: Any) -> AsyncIterator[RunningServer]:
     logging.configure(settings.log_format, settings.log_level)
     ours, theirs = socket.socketpair()
     engine = EngineThread(settings, theirs)
-    state, metrics = ServerState(), Metrics()
+    state, metrics = ServerState(), Metrics(settings.model_id)
     client = EngineClient(ours, engine, metrics)
     state.load = client.load
     metrics.watch(state)

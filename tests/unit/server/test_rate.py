@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inference_server.rate import SlidingRate, retry_after_seconds
+from inference_server.rate import RecentMean, SlidingRate, retry_after_seconds
 
 
 def test_the_rate_is_over_the_window_and_old_events_leave_it() -> None:
@@ -22,16 +22,22 @@ def test_a_young_counter_divides_by_its_age() -> None:
     assert rate.per_second(4.0) == 2.0
 
 
+def test_a_mean_forgets_all_but_the_last_values() -> None:
+    mean = RecentMean(3)
+    assert mean.mean() is None
+    for value in (100.0, 1.0, 2.0, 6.0):
+        mean.add(value)
+    assert mean.mean() == 3.0
+
+
 @pytest.mark.parametrize(
-    ("waiting", "finished_per_second", "seconds"),
+    ("wait", "seconds"),
     [
-        pytest.param(10, 2.0, 5, id="the line moves two a second"),
-        pytest.param(1, 100.0, 1, id="never less than one"),
-        pytest.param(1000, 0.5, 120, id="never more than two minutes"),
-        pytest.param(5, 0.0, 120, id="nothing has finished yet"),
+        pytest.param(4.2, 5, id="whole seconds, rounded up"),
+        pytest.param(0.0, 1, id="never less than one"),
+        pytest.param(2000.0, 120, id="never more than two minutes"),
+        pytest.param(None, 120, id="nothing was measured yet"),
     ],
 )
-def test_retry_after_is_when_the_line_will_have_moved_on(
-    waiting: int, finished_per_second: float, seconds: int
-) -> None:
-    assert retry_after_seconds(waiting, finished_per_second) == seconds
+def test_retry_after_is_how_long_the_wait_would_be(wait: float | None, seconds: int) -> None:
+    assert retry_after_seconds(wait) == seconds

@@ -12,12 +12,13 @@ from inference_server import termination
 from inference_server.management import ManagementApp
 from inference_server.metrics import Metrics
 from inference_server.state import Failure, Load, PhaseProgress, ServedModel, ServerState
+from inference_server.web.record import RequestRecord
 
 
 def test_the_document_has_the_documented_shape() -> None:
     state = ServerState(
         model=ServedModel("org/model@main", "abc", "sha256:0", "nf4"),
-        load=lambda: Load(2, 1, 8, tokens_per_second=33.5),
+        load=lambda: Load(2, 1, 8, tokens_per_second=33.5, waiting_tokens=40, kv_capacity_tokens=4096),
     )
     state.enter("Loading", PhaseProgress(3, 10, "tensors", 7.5))
     assert state.document() == {
@@ -25,7 +26,14 @@ def test_the_document_has_the_documented_shape() -> None:
         "phase": "Loading",
         "progress": {"done": 3, "total": 10, "unit": "tensors", "eta_seconds": 7.5},
         "model": {"ref": "org/model@main", "revision": "abc", "digest": "sha256:0", "quantization": "nf4"},
-        "load": {"running": 2, "waiting": 1, "slots": 8, "tokens_per_second": 33.5},
+        "load": {
+            "running": 2,
+            "waiting": 1,
+            "slots": 8,
+            "tokens_per_second": 33.5,
+            "waiting_tokens": 40,
+            "kv_capacity_tokens": 4096,
+        },
         "failure": None,
     }
 
@@ -71,7 +79,7 @@ async def test_probes(prepare, livez: int, readyz: int, text: str) -> None:  # t
 async def test_metrics_are_prometheus_text_with_our_names() -> None:
     metrics, state = Metrics(), ServerState(load=lambda: Load(running=3))
     metrics.watch(state)
-    metrics.request_answered("/generate", 200, "stop", 0.5)
+    metrics.request_answered("/generate", 200, RequestRecord("a", finish_reason="stop"), 0.5)
     transport = httpx.ASGITransport(ManagementApp(state, metrics))
     async with httpx.AsyncClient(transport=transport, base_url="http://pod:9090") as http:
         answer = await http.get("/metrics")

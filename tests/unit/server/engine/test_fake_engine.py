@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from inference_server.engine.fake import FakeEngine
@@ -152,3 +153,63 @@ def test_memory_grows_with_the_tokens() -> None:
         engine.step()
     (sequence,) = engine._running.values()
     assert sum(map(len, sequence.memory)) == 1000 * (3 + sequence.emitted)
+
+
+def test_of_waiting_sequences_the_one_of_lower_priority_starts_first() -> None:
+    clock = Clock()
+    engine = make_engine(clock, max_batch_size=1, tokens_per_second=10.0)
+    for name, priority in (("a", 5), ("b", 5), ("c", 1)):
+        engine.add(msgspec.structs.replace(request(name), priority=priority))
+    started = []
+    while engine.has_work():
+        started += _names(engine.step().started)
+    assert started == ["c", "a", "b"]
+
+
+def test_log_probabilities_come_for_what_was_asked_those_of_the_prompt_first() -> None:
+    clock = Clock()
+    engine = make_engine(clock)
+    engine.add(request("a", max_tokens=2, logprobs=2, prompt_logprobs=0))
+    outputs = [output for _, output in run(engine, clock)]
+    assert [logprobs.token_id for output in outputs for logprobs in output.prompt_logprobs] == [2, 3]
+    found = [logprobs for output in outputs for logprobs in output.logprobs]
+    assert [logprobs.token_id for logprobs in found] == [token for output in outputs for token in output.token_ids]
+    assert [logprobs.logprob for logprobs in found] == [-0.5, -0.5]
+    assert [[logprob for _, logprob in logprobs.top] for logprobs in found] == [[-0.5, -1.5]] * 2
+
+
+def test_a_bias_bans_or_forces_and_anything_less_gives_another_text() -> None:
+    clock = Clock()
+    engine = make_engine(clock)
+    plain = tokens(engine, clock, request("a", max_tokens=30))
+    banned = dict.fromkeys(plain, -100.0)
+    assert not set(plain) & set(tokens(engine, clock, request("b", max_tokens=30, logit_bias=banned)))
+    assert tokens(engine, clock, request("c", max_tokens=2, logit_bias={70: 100.0})) == [70, 70]
+    for leaning in ({"logit_bias": {70: 1.0}}, {"presence_penalty": 0.1}, {"frequency_penalty": -0.1}):
+        assert tokens(engine, clock, request("d", max_tokens=30, **leaning)) != plain
+
+
+def test_what_a_prompt_shares_with_the_tenants_last_one_is_cached_in_pages() -> None:
+    clock = Clock()
+    engine = make_engine(clock, tokens_per_second=10.0)
+
+    def cached(prompt: list[int], tenant: str = "") -> tuple[int, int]:
+        engine.add(msgspec.structs.replace(request("a"), prompt_token_ids=prompt, tenant=tenant))
+        step = engine.step()
+        run(engine, clock)
+        return step.started[0].cached_tokens, step.prefill_tokens
+
+    assert cached([1] * 40) == (0, 40)
+    assert cached([1] * 35 + [2] * 5) == (32, 8)
+    assert cached([1] * 35 + [2] * 5, tenant="other") == (0, 40)
+    assert cached([1] * 35 + [2] * 5, tenant="other") == (32, 8)
+    assert cached([1] * 16) == (0, 16)
+
+
+def test_a_step_counts_what_it_did() -> None:
+    clock = Clock()
+    engine = make_engine(clock, tokens_per_second=10.0)
+    engine.add(request("a", max_tokens=3))
+    engine.add(request("b", max_tokens=1))
+    step = engine.step()
+    assert (step.prefill_tokens, step.decode_tokens, step.kv_tokens) == (6, 2, 4)

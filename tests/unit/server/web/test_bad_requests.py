@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from inference_server.text.fake import VOCABULARY_SIZE
 from tests.support.model_server import running_server
 
 JSON = {"content-type": "application/json"}
@@ -82,29 +83,116 @@ async def test_a_value_out_of_range_is_refused_by_name(
 @pytest.mark.parametrize(
     ("path", "body", "param", "code"),
     [
-        pytest.param("/v1/completions", {**COMPLETION, "n": 2}, "n", "unsupported_value", id="H30 several choices"),
-        pytest.param("/v1/completions", {**COMPLETION, "logprobs": 3}, "logprobs", "unsupported_value", id="logprobs"),
-        pytest.param("/v1/completions", {**COMPLETION, "echo": True}, "echo", "unsupported_value", id="echo"),
+        pytest.param("/v1/completions", {**COMPLETION, "n": 1000}, "n", "invalid_value", id="H30 many choices"),
+        pytest.param("/v1/completions", {**COMPLETION, "n": 2, "best_of": 3}, "best_of", "invalid_value", id="best_of"),
+        pytest.param("/v1/completions", {**COMPLETION, "logprobs": 6}, "logprobs", "invalid_value", id="H34 logprobs"),
+        pytest.param("/v1/completions", {**COMPLETION, "suffix": "x"}, "suffix", "unsupported_parameter", id="suffix"),
+        pytest.param(
+            "/v1/completions", {**COMPLETION, "stream_options": {}}, "stream_options", "invalid_value", id="no stream"
+        ),
         pytest.param(
             "/v1/completions", {**COMPLETION, "top_k": 5}, "top_k", "unsupported_parameter", id="unknown field"
         ),
         pytest.param("/v1/completions", {"model": "tiny"}, "prompt", "missing_required_parameter", id="no prompt"),
         pytest.param("/v1/completions", {"prompt": "hello"}, "model", "missing_required_parameter", id="no model"),
         pytest.param("/v1/completions", {**COMPLETION, "prompt": ""}, "prompt", "invalid_value", id="empty prompt"),
-        pytest.param("/v1/completions", {**COMPLETION, "prompt": [1]}, "prompt", "invalid_value", id="token ids"),
-        pytest.param(
-            "/v1/completions",
-            {**COMPLETION, "presence_penalty": 1},
-            "presence_penalty",
-            "unsupported_value",
-            id="penalty",
+        *(
+            pytest.param("/v1/completions", {**COMPLETION, "prompt": prompt}, "prompt", "invalid_value", id=name)
+            for name, prompt in {
+                "H38 id out of the vocabulary": [1, VOCABULARY_SIZE],
+                "H38 negative id": [-1],
+                "H38 fraction": [1.0],
+                "H38 boolean": [True],
+                "H38 huge id": [[1], [2**80]],
+                "no prompt in the list": [],
+                "empty list of ids": [[]],
+                "text and a number": ["a", 1],
+                "one of two is empty": ["a", ""],
+                "an object": {"text": "a"},
+            }.items()
+        ),
+        *(
+            pytest.param("/v1/completions", {**COMPLETION, name: value}, name, "invalid_value", id=f"{name} {value}")
+            for name in ("presence_penalty", "frequency_penalty")
+            for value in (-2.1, 2.1, "1")
+        ),
+        *(
+            pytest.param(
+                "/v1/completions", {**COMPLETION, "logit_bias": bias}, param, "invalid_value", id=f"H32 {name}"
+            )
+            for name, param, bias in (
+                ("negative id", "logit_bias", {"-1": 1}),
+                ("id out of the vocabulary", "logit_bias", {str(VOCABULARY_SIZE): 1}),
+                ("huge id", "logit_bias", {"9" * 30: 1}),
+                ("no number", "logit_bias.x", {"x": 1}),
+                ("huge bias", "logit_bias", {"1": 101}),
+                ("many entries", "logit_bias", {str(n): 1 for n in range(301)}),
+            )
         ),
         pytest.param(
             "/v1/completions",
-            {**COMPLETION, "logit_bias": {"1": 5}},
-            "logit_bias",
+            {**COMPLETION, "prompt_embeds": "AAAA"},
+            "prompt_embeds",
+            "unsupported_parameter",
+            id="H39 prompt embeddings",
+        ),
+        pytest.param(
+            "/v1/chat/completions",
+            {**CHAT, "top_logprobs": 10_000, "logprobs": True},
+            "top_logprobs",
             "invalid_value",
-            id="H32 logit bias",
+            id="H34 top_logprobs",
+        ),
+        pytest.param(
+            "/v1/chat/completions", {**CHAT, "top_logprobs": 1}, "top_logprobs", "invalid_value", id="no logprobs"
+        ),
+        pytest.param(
+            "/v1/chat/completions",
+            {**CHAT, "max_tokens": 3, "max_completion_tokens": 4},
+            "max_completion_tokens",
+            "invalid_value",
+            id="two limits",
+        ),
+        pytest.param(
+            "/v1/chat/completions",
+            {**CHAT, "messages": [{"role": "user", "content": None}]},
+            "messages[0].content",
+            "invalid_value",
+            id="H22 null content",
+        ),
+        *(
+            pytest.param("/v1/chat/completions", {**CHAT, name: value}, name, "unsupported_parameter", id=f"H41 {name}")
+            for name, value in {
+                "tool_choice": "auto",
+                "functions": [],
+                "parallel_tool_calls": True,
+                "audio": {},
+                "modalities": ["text"],
+                "reasoning_effort": "low",
+                "service_tier": "auto",
+                "chat_template_kwargs": {},
+                "guided_regex": "(a+)+$",
+            }.items()
+        ),
+        pytest.param(
+            "/v1/chat/completions",
+            {
+                **CHAT,
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": {"$ref": "#"}},
+                },
+            },
+            "response_format.type",
+            "unsupported_value",
+            id="H36 a schema that refers to itself",
+        ),
+        pytest.param(
+            "/v1/chat/completions",
+            {**CHAT, "tools": [{"type": "function", "function": {"name": "f", "parameters": {"pattern": "(a+)+$"}}}]},
+            "tools",
+            "unsupported_parameter",
+            id="H35 a tool with a catastrophic pattern",
         ),
         pytest.param(
             "/v1/chat/completions", {**CHAT, "messages": []}, "messages", "invalid_value", id="H20 no message"

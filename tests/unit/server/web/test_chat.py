@@ -7,6 +7,9 @@ from tests.support.model_server import chunks_of, running_server
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "temperature": 0}
 
 
+NOT_CACHED = {"prompt_tokens_details": {"cached_tokens": 0}}
+
+
 async def test_answers_with_an_openai_chat_completion() -> None:
     async with running_server() as server:
         body = (await server.http.post("/v1/chat/completions", json=BODY)).json()
@@ -20,7 +23,7 @@ async def test_answers_with_an_openai_chat_completion() -> None:
             "finish_reason": "length",
         }
     ]
-    assert body["usage"] == {"prompt_tokens": 19, "completion_tokens": 5, "total_tokens": 24}
+    assert body["usage"] == {"prompt_tokens": 19, "completion_tokens": 5, "total_tokens": 24, **NOT_CACHED}
 
 
 async def test_a_stream_opens_with_the_role_and_carries_the_same_text() -> None:

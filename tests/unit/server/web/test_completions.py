@@ -7,6 +7,9 @@ from tests.support.model_server import chunks_of, running_server
 BODY = {"model": "tiny", "prompt": "hello", "max_tokens": 4, "temperature": 0}
 
 
+NOT_CACHED = {"prompt_tokens_details": {"cached_tokens": 0}}
+
+
 async def test_answers_with_an_openai_text_completion() -> None:
     async with running_server() as server:
         answer = await server.http.post("/v1/completions", json=BODY, headers={"x-request-id": "me-1"})
@@ -17,7 +20,7 @@ async def test_answers_with_an_openai_text_completion() -> None:
         "object": "text_completion",
         "model": "tiny",
         "choices": [{"index": 0, "text": " queue still then of", "logprobs": None, "finish_reason": "length"}],
-        "usage": {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9},
+        "usage": {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9, **NOT_CACHED},
     }
     assert answer.headers["x-request-id"] == "me-1"
 
@@ -31,7 +34,7 @@ async def test_a_stream_has_usage_only_when_asked_and_then_in_a_last_chunk_witho
     assert not any("usage" in chunk for chunk in plain)
     assert [chunk["usage"] for chunk in asked[:-1]] == [None] * (len(asked) - 1)
     assert asked[-1]["choices"] == []
-    assert asked[-1]["usage"] == {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}
+    assert asked[-1]["usage"] == {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9, **NOT_CACHED}
 
 
 async def test_the_chunks_of_a_stream_share_id_and_model_and_only_the_last_has_a_finish_reason() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from tests.support.model_server import eventually, running_server, starting_server
 
@@ -25,6 +26,39 @@ async def test_one_request_more_than_slots_and_places_is_a_429_with_retry_after(
     assert 1 <= int(refused.headers["retry-after"]) <= 120
     assert refused.headers["x-llm-drop-reason"] == "queue_full"
     assert (load.running, load.waiting, load.slots) == (1, 2, 1)
+
+
+async def test_the_waiting_room_is_bounded_by_tokens_too_and_a_full_one_reads_no_body() -> None:
+    body = {"text": "hello", "max_tokens": 120}
+    async with running_server(max_batch_size=1, max_model_len=128, fake_tokens_per_second=20.0) as server:
+        # One fills the KV memory, and four refills of it may wait: 5 times 125 tokens of 5 times 128.
+        tasks = [asyncio.create_task(server.http.post("/generate", json=body)) for _ in range(5)]
+        await eventually(lambda: server.client.load().waiting == 4)
+        refused = await server.http.post("/generate", json=body)
+        small = asyncio.create_task(server.http.post("/generate", json={"text": "hi", "max_tokens": 13}))
+        await eventually(lambda: server.client.load().waiting == 5)
+        await eventually(lambda: server.client.tokens_in_flight == 5 * 128)
+        no_json = await server.http.post("/generate", content=b"[", headers={"content-type": "application/json"})
+        for task in (*tasks, small):
+            task.cancel()
+        await asyncio.gather(*tasks, small, return_exceptions=True)
+    assert (refused.status_code, no_json.status_code) == (429, 429)
+
+
+async def test_retry_after_is_the_measured_time_in_a_slot_times_the_line() -> None:
+    async with running_server(max_batch_size=2, max_queue_depth=4, fake_tokens_per_second=50.0) as server:
+        # Two slots, each held for 1 s: the seventh waits for the four before it and one place, 2.5 s.
+        await server.http.post("/generate", json={"text": "hello", "max_tokens": 50})
+        tasks = [asyncio.create_task(server.http.post("/generate", json=SLOW)) for _ in range(6)]
+        await eventually(lambda: server.client.in_flight == 6)
+        refused = await server.http.post("/generate", json=SLOW)
+        wait = server.client.wait_seconds(5)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert wait is not None
+    assert wait >= 2.4
+    assert refused.headers["retry-after"] == str(math.ceil(wait))
 
 
 async def test_a_waiting_request_gets_its_turn() -> None:
