@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 from starlette.types import Scope
 
-from inference_server.engine.client import EngineClient
+from inference_server.engine.client import EngineClient, Pace
 from inference_server.engine.interface import GenerationRequest, ModelInfo
 from inference_server.metrics import Metrics
 from inference_server.rate import retry_after_seconds
@@ -146,7 +146,7 @@ class ModelServer:
         record.prompt_tokens = sum(len(prompt.token_ids) for prompt in prompts)
         record.choices = len(requests)
         self._metrics.prompts_admitted(record.prompt_tokens)
-        generation = self._engine.generate(*requests)
+        generation = self._engine.generate(*requests, pace=_pace(ask, record))
         return Completion(self._engine, generation, choices, ask.n, record.prompt_tokens, record, deadline_seconds)
 
     def _requests(self, ask: Ask, prompt: _Prompt, tenant: str | None, model: ModelInfo) -> list[GenerationRequest]:
@@ -174,6 +174,11 @@ class ModelServer:
     def _refusal(self, error: errors.APIError) -> errors.APIError:
         self._metrics.request_rejected(error.headers["x-llm-drop-reason"])
         return error
+
+
+def _pace(ask: Ask, record: RequestRecord) -> Pace:
+    """A stop string must be found while its sequence runs; otherwise only a stream needs tokens before the end."""
+    return "step" if ask.stop else "stream" if record.stream else "end"
 
 
 def deadline_of(scope: Scope) -> float | None:
