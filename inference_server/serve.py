@@ -26,6 +26,7 @@ from inference_server.web.admission import ModelServer
 from inference_server.web.app import create_app
 from inference_server.web.auth import ApiKeys
 from inference_server.web.http_protocol import BoundedHttpProtocol
+from inference_server.web.websocket_protocol import MESSAGE_LIMIT_BYTES, PING_SECONDS, BoundedWebSocketProtocol
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 s of usual proxies, so that the side that opened a connection is the one that closes it."""
@@ -184,11 +185,17 @@ def _public_server(model_server: ModelServer, metrics: Metrics, keys: ApiKeys | 
     config = uvicorn.Config(
         create_app(model_server, metrics, keys),
         http=BoundedHttpProtocol,
-        ws="none",
+        ws=BoundedWebSocketProtocol,
+        ws_max_size=MESSAGE_LIMIT_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
+        # A megabyte of zeros is a kilobyte of frames, and tokens are too short to gain from it.
+        ws_per_message_deflate=False,
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     return QuietServer(config)

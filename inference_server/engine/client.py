@@ -356,7 +356,7 @@ class EngineClient:
             generation.wake()
 
     def _flush_late(self) -> None:
-        """Wake them though no step ends. While steps do end this does nothing: each wake-up would cost one of theirs."""
+        """Wake them though no step ends; while steps end this does nothing, since a wake-up in a step slows it."""
         now = time.monotonic()
         left = self._flushed + LONGEST_HOLD_SECONDS - now
         if left <= 0:

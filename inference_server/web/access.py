@@ -5,6 +5,7 @@ Pure ASGI, like every layer here: Starlette's BaseHTTPMiddleware would hide from
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import time
@@ -18,9 +19,16 @@ from inference_server.metrics import Metrics
 from inference_server.state import ServerState
 from inference_server.web.record import RequestRecord
 
-ROUTES = frozenset(("/health", "/generate", "/v1/models", "/v1/completions", "/v1/chat/completions"))
+ROUTES = frozenset(("/health", "/ws/generate", "/generate", "/v1/models", "/v1/completions", "/v1/chat/completions"))
 CLIENT_CLOSED = 499
 """nginx's number for a client that left; it is in the log and the metrics, nobody is left to receive it."""
+SWITCHING_PROTOCOLS = 101
+TOO_MANY_REQUESTS = 429
+STARTS = {
+    "http": ("http.response.start",),
+    "websocket": ("websocket.accept", "websocket.http.response.start"),
+}
+"""The messages that begin an answer."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 logger = structlog.get_logger(__name__)
@@ -35,8 +43,8 @@ class Access:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
+        """Serve one request, or one WebSocket from its opening to its end."""
+        if scope["type"] not in STARTS:
             return
         began = time.monotonic()
         record = RequestRecord(_request_id(scope))
@@ -45,11 +53,11 @@ class Access:
 
         async def send_marked(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            if message["type"] in STARTS[scope["type"]]:
+                status = message.get("status", SWITCHING_PROTOCOLS)
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
                 headers["x-request-id"] = record.request_id
-                if self._state.phase == "Draining":
+                if self._state.phase == "Draining" and status != SWITCHING_PROTOCOLS:
                     # The client's next request should go to a server that stays.
                     headers["connection"] = "close"
             await send(message)
@@ -61,28 +69,34 @@ class Access:
             logger.exception("request failed", request_id=record.request_id)
             record.error_code = "internal_error"
         finally:
-            self._report(scope, record, status, time.monotonic() - began)
+            route = scope["path"] if scope["path"] in ROUTES else "other"
+            report(self._metrics, record, scope.get("method", "GET"), route, status, time.monotonic() - began)
 
-    def _report(self, scope: Scope, record: RequestRecord, status: int, seconds: float) -> None:
-        route = scope["path"] if scope["path"] in ROUTES else "other"
-        self._metrics.request_answered(route, status, record, seconds)
-        facts: dict[str, Any] = {
-            "request_id": record.request_id,
-            "method": scope["method"],
-            "route": route,
-            "status": status,
-            "seconds": round(seconds, 4),
-            "tenant": record.tenant,
-            "stream": record.stream or None,
-            "prompt_tokens": record.prompt_tokens,
-            "cached_tokens": record.cached_tokens,
-            "completion_tokens": record.completion_tokens,
-            "first_token_seconds": record.first_token_seconds and round(record.first_token_seconds, 4),
-            "finish_reason": record.finish_reason,
-            "error": record.error_code,
-        }
-        level = logger.debug if route == "/health" else logger.info
-        level("request", **{name: value for name, value in facts.items() if value is not None})
+
+def report(metrics: Metrics, record: RequestRecord, method: str, route: str, status: int, seconds: float) -> None:
+    """Count one answered request and log it; a generation on a WebSocket is one too."""
+    metrics.request_answered(route, status, record, seconds)
+    # Under overload nine of ten requests are refused, and a line for each would cost more than the refusal.
+    is_quiet = route == "/health" or status == TOO_MANY_REQUESTS
+    if is_quiet and not logger.isEnabledFor(logging.DEBUG):
+        return
+    facts: dict[str, Any] = {
+        "request_id": record.request_id,
+        "method": method,
+        "route": route,
+        "status": status,
+        "seconds": round(seconds, 4),
+        "tenant": record.tenant,
+        "stream": record.stream or None,
+        "prompt_tokens": record.prompt_tokens,
+        "cached_tokens": record.cached_tokens,
+        "completion_tokens": record.completion_tokens,
+        "first_token_seconds": record.first_token_seconds and round(record.first_token_seconds, 4),
+        "finish_reason": record.finish_reason,
+        "error": record.error_code,
+    }
+    level = logger.debug if is_quiet else logger.info
+    level("request", **{name: value for name, value in facts.items() if value is not None})
 
 
 def _request_id(scope: Scope) -> str:

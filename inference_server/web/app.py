@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inference_server.metrics import Metrics
 from inference_server.state import ServerState
@@ -25,6 +25,7 @@ from inference_server.web.chat import ChatCompletionRequest, ChatFormat
 from inference_server.web.completions import CompletionFormat, CompletionRequest
 from inference_server.web.generate import GenerateFormat, GenerateRequest
 from inference_server.web.record import record_of
+from inference_server.web.websocket import GenerateSocket
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -37,14 +38,26 @@ def create_app(server: ModelServer, metrics: Metrics, keys: ApiKeys | None) -> A
     app.add_exception_handler(ClientDisconnect, _client_disconnect)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Exception, _internal_error)
-    app.add_api_route("/health", _health(server.state), methods=["GET"])
-    app.add_api_route("/v1/models", _models(server), methods=["GET"])
-    app.add_api_route("/v1/models/{model:path}", _model(server), methods=["GET"])
-    app.add_api_route("/generate", _generate(server), methods=["POST"])
-    app.add_api_route("/v1/completions", _completions(server), methods=["POST"])
-    app.add_api_route("/v1/chat/completions", _chat_completions(server), methods=["POST"])
-    guarded: ASGIApp = Authentication(app, keys) if keys is not None else app
+    app.add_route("/health", _health(server.state), methods=["GET"])
+    app.add_route("/v1/models", _models(server), methods=["GET"])
+    app.add_route("/v1/models/{model:path}", _model(server), methods=["GET"])
+    app.add_route("/generate", _generate(server), methods=["POST"])
+    app.add_route("/v1/completions", _completions(server), methods=["POST"])
+    app.add_route("/v1/chat/completions", _chat_completions(server), methods=["POST"])
+    both = _ByScope(app, GenerateSocket(server, metrics))
+    guarded: ASGIApp = Authentication(both, keys) if keys is not None else both
     return Access(guarded, server.state, metrics)
+
+
+class _ByScope:
+    """Sends requests one way and WebSockets the other."""
+
+    def __init__(self, http: ASGIApp, websocket: ASGIApp) -> None:
+        self._http = http
+        self._websocket = websocket
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._websocket if scope["type"] == "websocket" else self._http)(scope, receive, send)
 
 
 def _health(state: ServerState) -> Handler:

@@ -82,7 +82,7 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its tenant in `scope["state"]`."""
-        if scope["type"] != "http" or scope["path"] == OPEN_PATH:
+        if scope["type"] == "http" and scope["path"] == OPEN_PATH:
             await self._app(scope, receive, send)
             return
         tenant = self._keys.tenant(_bearer(scope))

@@ -39,7 +39,7 @@ async def parse_body(
     except TimeoutError:
         message = f"The request body did not arrive within {deadline:g} s."
         raise APIError(408, "timeout_error", "request_timeout", message, headers=CLOSE) from None
-    return _validated(schema, _decoded(raw))
+    return validated(schema, _decoded(raw))
 
 
 def _check_headers(scope: Scope) -> None:
@@ -92,7 +92,12 @@ def _decoded(raw: bytes) -> Any:
     return value
 
 
-def _validated(schema: type[Schema], value: Any) -> Schema:
+def validated(schema: type[Schema], value: Any) -> Schema:
+    """Return `value` as `schema`.
+
+    Raises:
+        APIError: 400 with the name of the first field that is wrong.
+    """
     try:
         return schema.model_validate(value)
     except ValidationError as error:
