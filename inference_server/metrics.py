@@ -50,6 +50,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.model = model
         self._kv_tokens = 0
+        self._labels: dict[str, tuple[str, ...]] = {}
         ProcessCollector(registry=self.registry)
         self._make_ours()
         self._make_genai()
@@ -148,10 +149,12 @@ class Metrics:
         kv_tokens = Gauge(
             "llmservice_kv_tokens", "Tokens of running sequences in the KV memory.", registry=self.registry
         )
-        kv_tokens.set_function(lambda: float(self._kv_tokens))
+        kv_tokens.set_function(lambda: float(self._kv_in_use(state)))
         ready = Gauge("llmservice_ready", "1 while requests can be answered.", registry=self.registry)
         ready.set_function(lambda: float(state.unready_because() is None))
-        self.registry.register(_VllmView(self, state))
+        view = _VllmView(self, state)
+        self._labels |= dict.fromkeys((family.name for family in view.collect()), _VLLM_LABELS)
+        self.registry.register(view)
 
     def request_answered(self, route: str, code: int, record: RequestRecord, seconds: float) -> None:
         """Count one answered request; `route` is a path of ours, never the client's words."""
@@ -216,6 +219,10 @@ class Metrics:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the labels of each metric that has any, for the page that lists them."""
+        return self._labels
+
     def vllm_totals(self) -> Iterator[tuple[str, str, float]]:
         """Yield name, meaning and value of vLLM's counters that count what ours count."""
         for name, text, ours in (
@@ -232,13 +239,19 @@ class Metrics:
         load = state.load()
         yield "num_requests_running", "Sequences in a slot.", load.running
         yield "num_requests_waiting", "Sequences waiting for a slot.", load.waiting
-        usage = self._kv_tokens / load.kv_capacity_tokens if load.kv_capacity_tokens else 0.0
+        usage = self._kv_in_use(state) / load.kv_capacity_tokens if load.kv_capacity_tokens else 0.0
         yield "kv_cache_usage_perc", "Share of the KV memory in use; 1 is all of it.", usage
 
+    def _kv_in_use(self, state: ServerState) -> int:
+        # No step follows the cancellation of the last sequence, so none reports the memory it has freed.
+        return self._kv_tokens if state.load().running else 0
+
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        self._labels[name] = tuple(labels)
         return Counter(name, text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
+        self._labels[name] = tuple(labels)
         return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
 
 

@@ -11,7 +11,7 @@ from msgspec import structs
 from pydantic import Field, PlainValidator, StrictBool, StrictInt, ValidationInfo, field_validator
 
 from inference_server.text.tokenizer import Tokenizer
-from inference_server.web.ask import Ask
+from inference_server.web.ask import MAX_CHOICES, Ask
 from inference_server.web.choice import Entry, Piece
 from inference_server.web.generation import Usage, WholeChoice
 from inference_server.web.logprobs import of_completion
@@ -45,7 +45,7 @@ class CompletionRequest(OpenAIFields):
     prompt: Annotated[tuple[str | list[int], ...], PlainValidator(_prompts, json_schema_input_type=_PromptSchema)]
     echo: StrictBool = False
     max_tokens: Annotated[StrictInt, Field(le=2**20, json_schema_extra={"minimum": 0})] | None = None
-    best_of: StrictInt | None = None
+    best_of: Annotated[StrictInt, Field(json_schema_extra={"minimum": 1, "maximum": MAX_CHOICES})] | None = None
     logprobs: Annotated[StrictInt, Field(ge=0, le=MAX_LOGPROBS)] | None = None
 
     @field_validator("max_tokens")

@@ -38,10 +38,9 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else [] if value is None else value
 
 
+_StopSchema = StopString | Annotated[list[StopString], Field(max_length=16)] | None
 Stop = Annotated[
-    tuple[StopString, ...],
-    Field(max_length=16),
-    BeforeValidator(_as_list, json_schema_input_type=str | list[StopString]),
+    tuple[StopString, ...], Field(max_length=16), BeforeValidator(_as_list, json_schema_input_type=_StopSchema)
 ]
 
 
@@ -72,7 +71,9 @@ class OpenAIFields(StrictSchema):
     stop: Stop = ()
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
-    logit_bias: Annotated[dict[TokenId, Bias], Field(max_length=300)] = {}
+    logit_bias: Annotated[
+        dict[TokenId, Bias], Field(max_length=300, json_schema_extra={"additionalProperties": False})
+    ] = {}
     ignore_eos: StrictBool = False
     stream: StrictBool = False
     stream_options: StreamOptions | None = None

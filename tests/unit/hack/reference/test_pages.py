@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from llmservice_operator.conditions import REASONS, ConditionType, Reason
-from reference import api_page, conditions_page
+from reference import api_page, conditions_page, metrics_page, openapi
 from reference.explanations import MEANINGS, REASON_EXPLANATIONS
 
 DOCS = Path(__file__).parents[4] / "docs"
@@ -12,6 +12,8 @@ DOCS = Path(__file__).parents[4] / "docs"
 def test_the_committed_pages_are_what_the_code_generates() -> None:
     assert (DOCS / "api.md").read_text() == api_page.render(), "run `make crd`"
     assert (DOCS / "conditions.md").read_text() == conditions_page.render(), "run `make crd`"
+    assert (DOCS / "metrics.md").read_text() == metrics_page.render(), "run `make crd`"
+    assert (DOCS / "openapi.json").read_text() == openapi.render(), "run `make crd`"
 
 
 def test_every_condition_and_reason_is_explained() -> None:
