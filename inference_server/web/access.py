@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inference_server.metrics import Metrics
 from inference_server.state import ServerState
+from inference_server.web import errors
 from inference_server.web.record import RequestRecord
 
 ROUTES = frozenset(("/health", "/ws/generate", "/generate", "/v1/models", "/v1/completions", "/v1/chat/completions"))
@@ -29,6 +30,7 @@ STARTS = {
     "websocket": ("websocket.accept", "websocket.http.response.start"),
 }
 """The messages that begin an answer."""
+_HOST = re.compile(rb"[A-Za-z0-9._~%:\[\]-]+")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 logger = structlog.get_logger(__name__)
@@ -63,6 +65,11 @@ class Access:
             await send(message)
 
         try:
+            if any(name == b"host" and not _HOST.fullmatch(value) for name, value in scope["headers"]):
+                record.error_code = "invalid_host"
+                refusal = errors.invalid_request("The Host header is not valid.", code="invalid_host")
+                await refusal.response(scope["path"])(scope, receive, send_marked)
+                return
             await self._app(scope, receive, send_marked)
         except Exception:
             # The client has its 500 from the application, or its stream was cut; the id leads from there to here.

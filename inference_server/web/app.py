@@ -141,6 +141,9 @@ async def _admitted(server: ModelServer, request: Request, schema: type[Schema])
 async def _answer(
     server: ModelServer, request: Request, ask: Ask, wire_format: Format, stream: bool, deadline: float | None
 ) -> Response:
+    if stream and request.scope["http_version"] == "1.0":
+        # It has no chunks, so its client could not tell a stream that ended from one that broke.
+        raise errors.invalid_request("A stream needs HTTP/1.1.", param="stream", code="unsupported_value")
     record = record_of(request.scope)
     record.stream = stream
     return CompletionResponse(await server.complete(ask, record, deadline), wire_format, stream)

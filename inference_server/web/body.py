@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, TypeVar
 
 import orjson
@@ -89,7 +90,24 @@ def _decoded(raw: bytes) -> Any:
         raise invalid_request(message, code="invalid_json") from None
     if not isinstance(value, dict):
         raise invalid_request("The request body must be a JSON object.", code="invalid_json")
+    _refuse_duplicates(raw)
     return value
+
+
+def _refuse_duplicates(raw: bytes) -> None:
+    """Refuse an object with two fields of one name: which of them counts differs from parser to parser."""
+    try:
+        json.loads(raw, object_pairs_hook=_distinct)
+    except RecursionError:
+        raise invalid_request("The request body is nested too deeply.", code="invalid_json") from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        message = f"The request body has the field '{twice[:100]}' twice."
+        raise invalid_request(message, param=twice[:200], code="invalid_json")
 
 
 def validated(schema: type[Schema], value: Any) -> Schema:

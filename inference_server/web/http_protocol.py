@@ -16,8 +16,12 @@ from inference_server.web import errors
 
 HEAD_LIMIT_BYTES = 32 * 1024
 HEAD_DEADLINE_SECONDS = 10.0
+BODY_DEADLINE_SECONDS = 30.0
+"""How long the rest of a body may take whose answer is already out; the connection is of use again after it."""
 UNREAD_DEADLINE_SECONDS = 60.0
 """How long a client may take nothing of an answer that waits for it; as long as nginx gives it between two writes."""
+PIECES_LIMIT = 16 * 1024
+"""Chunks of a body; one byte a chunk costs far more than its size."""
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending: closing at once would reset the connection and lose the answer."""
 
@@ -36,6 +40,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_tail = b""
         self._head_is_open = True
         self._body_is_open = False
+        self._body_pieces = 0
         self._is_lingering = False
         self._deadline: asyncio.TimerHandle | None = None
         self._unread_deadline: asyncio.TimerHandle | None = None
@@ -86,12 +91,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete and within bounds."""
         self._head_is_open, self._body_is_open, self._head_tail = False, True, b""
+        self._body_pieces = 0
         self._stop_the_clock()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take one more chunk of a body, up to so many."""
+        self._body_pieces += 1
+        if self._body_pieces <= PIECES_LIMIT:
+            super().on_body(body)
+        elif not self._is_lingering and not self.transport.is_closing():
+            self._refuse_body()
+
+    def on_response_complete(self) -> None:
+        """An answer that did not wait for the body may be followed by the rest of it, but not for ever."""
+        super().on_response_complete()
+        if self._body_is_open and not self.transport.is_closing():
+            self._stop_the_clock()
+            self._deadline = self.loop.call_later(BODY_DEADLINE_SECONDS, self.transport.close)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         self._body_is_open = False
+        self._stop_the_clock()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -119,6 +141,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         message = f"The request's head is larger than {HEAD_LIMIT_BYTES} bytes."
         self._answer(errors.invalid_request(message, code="headers_too_large", status=431))
+
+    def _refuse_body(self) -> None:
+        if self.cycle.response_started:
+            self.transport.close()
+            return
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        message = f"The request body comes in more than {PIECES_LIMIT} pieces."
+        self._answer(errors.invalid_request(message, code="request_too_large", status=413))
 
     def _answer(self, error: errors.APIError) -> None:
         body = orjson.dumps(error.body())

@@ -108,6 +108,35 @@ async def test_bytes_that_are_no_request_are_a_400(server: ServerProcess, raw: b
     assert b'"type":"invalid_request_error"' in answer
 
 
+async def test_h09_bytes_beyond_the_length_are_a_400(server: ServerProcess) -> None:
+    answer = await server.send_raw(http(REQUEST, more=b"") + b"surplus\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_h11_a_body_in_very_many_chunks_is_a_413(server: ServerProcess) -> None:
+    head = b"POST /generate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    answer = await server.send_raw(head + b"1\r\n \r\n" * 500_000)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"code":"request_too_large"' in answer
+
+
+async def test_h13_ten_thousand_headers_are_a_431(server: ServerProcess) -> None:
+    assert (await server.send_raw(http(more=b"a: b\r\n" * 10_000))).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_h47_http_1_0_and_an_upgrade_to_http_2_are_served_as_http_1(server: ServerProcess) -> None:
+    plain = http(REQUEST.replace(b"true", b"false"), more=b"").replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    old = await server.send_raw(plain)
+    assert old.startswith(b"HTTP/1.1 200 ")
+    assert b"transfer-encoding" not in old
+    # Without chunks there is no telling a stream that ended from one that broke.
+    stream = await server.send_raw(http(more=b"").replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+    assert stream.startswith(b"HTTP/1.1 400 ")
+    upgrade = b"connection: upgrade, close\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+    assert (await server.send_raw(http(more=upgrade))).startswith(b"HTTP/1.1 ")
+
+
 async def test_h15_a_head_that_does_not_come_is_closed_at_its_deadline(server: ServerProcess) -> None:
     began = time.monotonic()
     silence, half = await asyncio.gather(

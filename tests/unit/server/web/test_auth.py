@@ -37,7 +37,20 @@ def folder(tmp_path: Path) -> Path:
         pytest.param({"x-api-key": KEY}, id="another header"),
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/models", "/generate", "/no/such/path", "//health"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models",
+        "/generate",
+        pytest.param("/no/such/path", id="H42 unknown"),
+        pytest.param("//health", id="H43 two slashes"),
+        pytest.param("/health/", id="H43 a slash at the end"),
+        pytest.param("/HEALTH", id="H43 capitals"),
+        pytest.param("/%2e/health", id="H43 an encoded dot"),
+        pytest.param("/v1/%2e%2e/health", id="H43 a way up"),
+        pytest.param("/metrics", id="H49 metrics"),
+    ],
+)
 async def test_h17_without_a_valid_key_everything_is_a_401(
     folder: Path, path: str, headers: dict[str, str | bytes]
 ) -> None:

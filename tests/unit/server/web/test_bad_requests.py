@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 from typing import Any
 
 import pytest
 
 from inference_server.text.fake import VOCABULARY_SIZE
+from inference_server.web.body import parse_body
+from inference_server.web.errors import APIError
+from inference_server.web.generate import GenerateRequest
 from tests.support.model_server import running_server
 
 JSON = {"content-type": "application/json"}
@@ -227,8 +232,15 @@ async def test_a_field_that_would_change_the_answer_is_refused_and_never_ignored
     assert (error["param"], error["code"], error["type"]) == (param, code, "invalid_request_error")
 
 
-async def test_an_image_is_refused_for_a_text_model() -> None:
-    image = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("http://169.254.169.254/", id="H23 a private address"),
+        pytest.param("data:image/png;base64," + "A" * 100_000, id="H24 a data URL"),
+    ],
+)
+async def test_an_image_is_refused_for_a_text_model_and_no_packet_leaves(url: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": url}}
     async with running_server() as server:
         body = {**CHAT, "messages": [{"role": "user", "content": [image]}]}
         answer = await server.http.post("/v1/chat/completions", json=body)
@@ -277,8 +289,75 @@ async def test_a_completion_that_does_not_fit_is_refused_when_asked_for_and_shor
     assert default.json()["usage"]["completion_tokens"] == 8
 
 
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (b'{"text": "a", "text": "b"}', "text"),
+        (b'{"text": "a", "stream_options": {"x": 1, "y": 2, "x": 3}}', "x"),
+    ],
+)
+async def test_h06_a_field_that_is_there_twice_is_a_400(raw: bytes, name: str) -> None:
+    async with running_server() as server:
+        answer = await server.http.post("/v1/completions", content=raw, headers=JSON)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == f"The request body has the field '{name}' twice."
+
+
+async def test_h09_a_body_shorter_than_its_length_is_a_408_at_its_deadline() -> None:
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    scope = {"type": "http", "headers": [(b"content-length", b"100")]}
+    with pytest.raises(APIError) as refused:
+        await parse_body(scope, receive, GenerateRequest, deadline=0.05)
+    assert (refused.value.status, refused.value.code) == (408, "request_timeout")
+
+
+async def test_h14_a_host_that_is_none_is_a_400_before_routing() -> None:
+    async with running_server() as server:
+        for host in ("", "a/b", "a?b", "a#b", "a b", "a@b"):
+            answer = await server.http.get("/health", headers={"host": host})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_host"), host
+        for host in ("tiny.team.svc:8000", "[::1]:8000", "10.0.0.1"):
+            assert (await server.http.get("/health", headers={"host": host})).status_code == 200, host
+
+
+async def test_h19_a_model_name_of_a_mebibyte_is_refused() -> None:
+    async with running_server() as server:
+        answer = await server.http.post("/v1/completions", json={**COMPLETION, "model": "x" * 2**20})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+
+
+async def test_h46_a_compressed_body_is_a_415() -> None:
+    headers = {**JSON, "content-encoding": "gzip"}
+    async with running_server() as server:
+        answer = await server.http.post("/generate", content=gzip.compress(b"0" * 10**6), headers=headers)
+    assert answer.status_code == 415
+
+
+async def test_h48_a_preflight_of_another_site_is_denied() -> None:
+    headers = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    async with running_server() as server:
+        answer = await server.http.options("/v1/completions", headers=headers)
+    assert answer.status_code == 405
+    assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/docs", "/redoc", "/openapi.json", "/internal/v1/state", "/livez"])
+async def test_h49_what_is_for_operators_is_not_on_the_public_port(path: str) -> None:
+    async with running_server() as server:
+        assert (await server.http.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/sleep", "/reset_prefix_cache", "/v1/completions/render"])
+async def test_h50_there_is_nothing_to_administer_with_a_users_key(path: str) -> None:
+    async with running_server() as server:
+        assert (await server.http.post(path, json={})).status_code == 404
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-async def test_another_media_type_is_a_415(content_type: str) -> None:
+async def test_h03_another_media_type_is_a_415(content_type: str) -> None:
     async with running_server() as server:
         answer = await server.http.post("/generate", content=b"{}", headers={"content-type": content_type})
     assert answer.status_code == 415
