@@ -49,6 +49,38 @@ async def test_requests_are_answered_during_the_endpoint_grace_and_told_to_recon
     assert 3 <= took < 7
 
 
+@pytest.mark.parametrize(
+    "max_tokens",
+    [pytest.param(20, id="answers end within the grace"), pytest.param(150, id="answers outlast the grace")],
+)
+async def test_under_load_every_answer_is_complete_and_the_exit_follows_within_a_second(
+    tmp_path: Path, max_tokens: int
+) -> None:
+    grace = 2
+    async with ready_server(
+        tmp_path,
+        LLMSERVICE_FAKE_TOKENS_PER_SECOND=50,
+        LLMSERVICE_ENDPOINT_GRACE_SECONDS=grace,
+        LLMSERVICE_MAX_BATCH_SIZE=16,
+    ) as server:
+        all_begun = asyncio.Barrier(9)
+        streams = [asyncio.create_task(_whole_stream(server, all_begun, max_tokens)) for _ in range(8)]
+        wholes = [
+            asyncio.create_task(server.public.post("/generate", json={"text": "hello", "max_tokens": max_tokens}))
+            for _ in range(8)
+        ]
+        await all_begun.wait()
+        server.terminate()
+        began = time.monotonic()
+        answers = await asyncio.gather(*streams)
+        assert [answer.status_code for answer in await asyncio.gather(*wholes)] == [200] * 8
+        answered = time.monotonic()
+        assert await server.exit_code() == 0
+        ended = time.monotonic()
+    assert all(events_of(answer)[-1] == "[DONE]" for answer in answers)
+    assert ended - max(answered, began + grace) < 1
+
+
 @pytest.mark.parametrize("how", ["drain timeout", "second signal"])
 async def test_what_outlives_the_drain_ends_with_a_typed_error(tmp_path: Path, how: str) -> None:
     limit = 1 if how == "drain timeout" else 600
@@ -120,9 +152,9 @@ async def test_the_engine_process_goes_when_the_web_process_is_killed(tmp_path: 
         await eventually(lambda: not _is_running(engine))
 
 
-async def _whole_stream(server: ServerProcess, all_begun: asyncio.Barrier) -> str:
+async def _whole_stream(server: ServerProcess, all_begun: asyncio.Barrier, max_tokens: int = 8000) -> str:
     """Return all that comes of a long stream, after its first piece and those of the others have come."""
-    async with server.public.stream("POST", "/v1/completions", json=LONG) as stream:
+    async with server.public.stream("POST", "/v1/completions", json={**LONG, "max_tokens": max_tokens}) as stream:
         pieces = stream.aiter_text()
         text = await anext(pieces)
         await all_begun.wait()

@@ -37,6 +37,25 @@ async def test_h16_a_client_that_never_reads_is_cut_off_and_its_slot_is_free() -
         public.should_exit = True
 
 
+async def test_a_reader_who_is_slower_than_the_generation_does_not_hold_the_slot_until_it_has_read() -> None:
+    body = BODY.replace(b"500000", b"20000")
+    request = REQUEST.replace(b"length: %d" % len(BODY), b"length: %d\r\nconnection: close" % len(body))
+    async with running_server(max_model_len=600_000) as server, asyncio.TaskGroup() as tasks:
+        listener = _with_a_small_buffer(bind("127.0.0.1", 0))
+        public = _public(server, BoundedHttpProtocol)
+        tasks.create_task(public.serve(sockets=[listener]))
+        client = _with_a_small_buffer(socket.create_connection(listener.getsockname()))
+        client.sendall(request.replace(BODY, body))
+        await eventually(lambda: server.client.load().running == 1)
+        await eventually(lambda: server.client.in_flight == 0)
+        reader, writer = await asyncio.open_connection(sock=client)
+        answer = await reader.read()
+        writer.close()
+        public.should_exit = True
+    assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert len(answer) > 100_000
+
+
 async def test_a_client_that_reads_with_pauses_gets_its_whole_answer() -> None:
     body = BODY.replace(b"500000", b"3000")
     request = REQUEST.replace(b"length: %d" % len(BODY), b"length: %d\r\nconnection: close" % len(body))
@@ -55,8 +74,8 @@ async def test_a_client_that_reads_with_pauses_gets_its_whole_answer() -> None:
     assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
-def _public(server: RunningServer) -> QuietServer:
-    return QuietServer(uvicorn.Config(server.app, http=Impatient, ws="none", lifespan="off", log_config=None))
+def _public(server: RunningServer, protocol: type[BoundedHttpProtocol] = Impatient) -> QuietServer:
+    return QuietServer(uvicorn.Config(server.app, http=protocol, ws="none", lifespan="off", log_config=None))
 
 
 def _with_a_small_buffer(end: socket.socket) -> socket.socket:
