@@ -29,6 +29,7 @@ from inference_server.engine.llama.config import LlamaConfig, eos_token_ids, lla
 from inference_server.engine.llama.model import LlamaModel
 from inference_server.engine.llama.weights import LlamaWeights, quantized, read_weights
 from inference_server.engine.model import PAGE_TOKENS, Chunk, Model
+from inference_server.engine.native_model import NativeModel, runs_natively
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 DEFAULT_CONTEXT = 2048
@@ -162,15 +163,11 @@ def context_of(config: Mapping[str, Any]) -> int:
 
 
 def _llama(plan: Plan, config: LlamaConfig, report: Report) -> Model:
-    return LlamaModel(
-        config,
-        llama_weights(plan, config, report),
-        slots=plan.slots,
-        max_model_len=plan.max_model_len,
-        pages=plan.pages,
-        dtype=plan.dtype,
-        device=plan.device,
-    )
+    weights = llama_weights(plan, config, report)
+    sizes = {"slots": plan.slots, "max_model_len": plan.max_model_len, "pages": plan.pages}
+    if plan.device.type == "cpu" and runs_natively(config, weights, plan.dtype):
+        return NativeModel(config, weights, **sizes, threads=torch.get_num_threads())
+    return LlamaModel(config, weights, **sizes, dtype=plan.dtype, device=plan.device)
 
 
 def llama_weights(plan: Plan, config: LlamaConfig, report: Report) -> LlamaWeights:

@@ -1,4 +1,4 @@
-"""What only a GPU does, on the CPU: with a twin of its attention kernel, and decode steps called instead of captured."""
+"""What only a GPU does, on the CPU: with a twin of its attention kernel, and decode steps called, not captured."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -6,9 +6,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from reference import openapi
 
 from inference_server.web.access import ROUTES
+from reference import openapi
 from tests.support.model_server import running_server
 
 COMPLETION = {"model": "tiny", "prompt": "hello", "max_tokens": 3}
