@@ -37,6 +37,12 @@ def weights_in(folder: Path, family: Family = "llama", **changes: Any) -> tuple[
     return read, read_weights(folder, read)
 
 
+def stored(weights: LlamaWeights, method: Method) -> LlamaWeights:
+    if method == "none":
+        return weights
+    return quantized(weights, method, torch.bfloat16, True, lambda progress: None)
+
+
 def native(read: LlamaConfig, weights: LlamaWeights, threads: int = 2) -> NativeModel:
     assert runs_natively(read, weights, torch.bfloat16)
     return NativeModel(read, weights, slots=SLOTS, max_model_len=LENGTH, pages=PAGES, threads=threads)
@@ -64,7 +70,7 @@ def test_logits_are_those_of_the_torch_forward(
     family: Family, changes: dict[str, Any], storage: Storage, tmp_path: Path
 ) -> None:
     read, plain = weights_in(tmp_path, family, **changes)
-    weights = quantized(plain, storage, torch.bfloat16, True, lambda number: None)
+    weights = stored(plain, storage)
     texts = random_texts(8, read.vocabulary_size, [70, 9, 50, 33])
 
     found = decoded(native(read, weights), texts, slots=[5, 0, 7, 1, 2, 6, 31, 32], prompt=40, chunk=17)
@@ -78,7 +84,7 @@ def test_logits_are_those_of_the_torch_forward(
 @pytest.mark.parametrize("batch", [1, 3, 8, 32])
 def test_a_sequence_does_not_depend_on_the_batch(batch: int, storage: Storage, tmp_path: Path) -> None:
     read, plain = weights_in(tmp_path)
-    model = native(read, quantized(plain, storage, torch.bfloat16, True, lambda number: None))
+    model = native(read, stored(plain, storage))
     texts = random_texts(batch, read.vocabulary_size, [20, 45, 12])
 
     together = decoded(model, texts, slots=list(range(batch)), prompt=10)
@@ -163,6 +169,6 @@ def test_what_the_kernels_cannot_compute_is_left_to_torch(
     changes: dict[str, Any], method: Method, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     read, plain = weights_in(tmp_path, **changes)
-    weights = quantized(plain, method, torch.bfloat16, True, lambda number: None)
+    weights = stored(plain, method)
 
     assert not runs_natively(read, weights, dtype)
