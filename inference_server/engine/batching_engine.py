@@ -119,8 +119,7 @@ class BatchingEngine:
             prefilled = self._clock()
             self._model.forward([Chunk(0, tokens, [0], 1)]).tolist()
             decoded = self._clock()
-        self._pace.measured(0, 1, decoded - prefilled)
-        self._pace.measured(tokens, 0, prefilled - began)
+        self._pace.rehearsed(tokens, prefilled - began, decoded - prefilled)
         return prefilled - began
 
     def _attempt(self, work: list[Work]) -> list[_Result] | None:
