@@ -207,8 +207,8 @@ class Metrics:
     def step(self, seconds: float, output: StepOutput, tokens: int) -> None:
         """Note one engine step that generated `tokens` in all."""
         self._step.observe(seconds)
-        if output.outputs:
-            self._batch.observe(len(output.outputs))
+        if output.decode_tokens:
+            self._batch.observe(output.decode_tokens)
         if worked := output.prefill_tokens + tokens:
             self._vllm_iteration.observe(worked)
         self._prefill_tokens.inc(output.prefill_tokens)

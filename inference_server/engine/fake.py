@@ -136,7 +136,7 @@ class FakeEngine:
             outputs=outputs,
             started=started,
             prefill_tokens=prefill_tokens,
-            decode_tokens=sum(len(output.token_ids) for output in outputs),
+            decode_tokens=sum(bool(output.token_ids) for output in outputs),
             kv_tokens=sum(sequence.length for sequence in self._running.values()),
         )
 
