@@ -170,14 +170,11 @@ class FakeEngine:
         token_ids: list[int] = []
         of_prompt = sequence.request.prompt_token_ids[1:] if sequence.emitted == 0 else []
         while sequence.due <= now and sequence.emitted < sampling.max_tokens:
+            if token_ids and sequence.emitted == TOKENS_BEFORE_FAULT and self._is_faulty(sequence):
+                # They go out before the fault strikes, or a late step would swallow the stream's beginning.
+                break
             if (error := self._fault(sequence)) is not None:
-                return SequenceOutput(
-                    request_id=request_id,
-                    token_ids=token_ids,
-                    logprobs=_logprobs(token_ids, sampling.logprobs),
-                    finish_reason="error",
-                    error=error,
-                )
+                return SequenceOutput(request_id=request_id, finish_reason="error", error=error)
             token_ids.append(next(sequence.tokens))
             sequence.memory.append(b"\x01" * self._fake.bytes_per_token)
             sequence.emitted += 1
@@ -190,9 +187,12 @@ class FakeEngine:
             finish_reason="length" if sequence.emitted == sampling.max_tokens else None,
         )
 
+    def _is_faulty(self, sequence: _Sequence) -> bool:
+        return self._fake.fault != "none" and sequence.number == self._fake.fault_after + 1
+
     def _fault(self, sequence: _Sequence) -> SequenceError | None:
         """Let the configured fault strike the one request it is meant for."""
-        if sequence.number != self._fake.fault_after + 1:
+        if not self._is_faulty(sequence):
             return None
         if self._fake.fault == "oom" and sequence.emitted == 0:
             return SequenceError(code="out_of_memory", message="not enough memory for this request")

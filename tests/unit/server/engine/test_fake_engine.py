@@ -213,3 +213,14 @@ def test_a_step_counts_what_it_did() -> None:
     engine.add(request("b", max_tokens=1))
     step = engine.step()
     assert (step.prefill_tokens, step.decode_tokens, step.kv_tokens) == (6, 2, 4)
+
+
+def test_what_comes_before_a_fault_goes_out_even_when_a_step_is_late() -> None:
+    clock = Clock()
+    engine = make_engine(clock, fault="nan", tokens_per_second=10.0)
+    engine.add(request("a", max_tokens=50))
+    engine.step()
+    clock.sleep(3.0)
+    late, struck = engine.step().outputs[0], engine.step().outputs[0]
+    assert len(late.token_ids) == 2
+    assert struck.error is not None
