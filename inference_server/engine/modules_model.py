@@ -134,7 +134,10 @@ class ModulesModel:
         name = f"slots_{next(_numbers)}"
         AttentionInterface.register(name, self._attention)
         self.module.set_attn_implementation(name)
-        self._logits(batch([Chunk(0, 0, [0], 1)], self.device))
+        try:
+            self._logits(batch([Chunk(0, 0, [0], 1)], self.device))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointProblem("ModelUnsupported", _refusal(self.module, f"fails there: {error}")) from error
         if not self._layers:
             raise CheckpointProblem("ModelUnsupported", _refusal(self.module, "has attention of its own"))
         self._check_windows()

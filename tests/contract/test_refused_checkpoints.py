@@ -149,7 +149,8 @@ def test_int8_weights_without_their_scales_are_refused(plain: Path, tmp_path: Pa
 
 def test_m18_weights_that_are_no_numbers_are_refused(plain: Path, tmp_path: Path) -> None:
     def broken(tensors: Stored) -> None:
-        tensors[Q] = (*tensors[Q][:2], b"\xff" * len(tensors[Q][2]))
+        down = "model.layers.1.mlp.down_proj.weight"
+        tensors[down] = (*tensors[down][:2], b"\xff" * len(tensors[down][2]))
 
     with pytest.raises(CheckpointProblem, match="not a number"):
         loading(changed(plain, tmp_path, broken), quantization="none")

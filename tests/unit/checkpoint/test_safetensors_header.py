@@ -51,7 +51,7 @@ def test_a_damaged_or_hostile_header_is_refused(
         read_header(write(tmp_path / "x", header, data, length))
 
 
-def test_a_header_above_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_m05_a_header_above_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "x", b"{}", length=1 << 30)
     with path.open("r+b") as file:
         file.truncate((1 << 30) + 8)  # sparse: no disk, no memory
@@ -60,7 +60,7 @@ def test_a_header_above_the_limit_is_refused_before_it_is_read(tmp_path: Path) -
         read_header(path)
 
 
-def test_a_git_lfs_pointer_is_recognised(tmp_path: Path) -> None:
+def test_m17_a_git_lfs_pointer_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
 
     with pytest.raises(InvalidSafetensors, match="Git LFS pointer"):
