@@ -54,6 +54,8 @@ lock: env ## compile requirements/*.txt anew from pyproject.toml
 	  ../$(UV) pip compile --quiet peer-$$peer.in --override peers.override --python-version 3.11 --no-annotate \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o peer-$$peer.txt; \
 	done
+	cd requirements && ../$(UV) pip compile --quiet --group ../pyproject.toml:lm-eval --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o lm-eval.txt
 
 .PHONY: lint
 lint: env ## ruff, formatting
@@ -75,6 +77,27 @@ unit: env ## tests that need nothing
 .PHONY: contract
 contract: env ## tests on loopback: fakes against the real thing
 	$(PY) -m pytest tests/contract
+
+.PHONY: soak
+soak: env ## the proofs that take minutes (PART= names some): load, leaks, ends, generated requests, correctness
+	$(PY) -m tests.soak $(PART)
+
+.PHONY: conformance
+conformance: env build/lm-eval/installed build/openai-node/installed ## the official clients against our server
+	$(PY) -m pytest tests/conformance
+
+build/lm-eval/installed: requirements/lm-eval.txt .venv/installed
+	$(UV) venv --quiet --clear --python $(PY) build/lm-eval
+	python3 hack/heartbeat.py "installing lm-eval" \
+	  $(UV) pip sync --quiet --compile-bytecode --python build/lm-eval/bin/python --require-hashes requirements/lm-eval.txt
+	touch $@
+
+build/openai-node/installed: tests/conformance/node/package-lock.json
+	which node npm || apt-get install -y --no-install-recommends --no-remove nodejs npm
+	mkdir -p build/openai-node
+	cp tests/conformance/node/package.json tests/conformance/node/package-lock.json build/openai-node
+	cd build/openai-node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
 
 .PHONY: crd
 crd: env ## generate crds/ and the reference pages in docs/
