@@ -10,7 +10,7 @@ import uvicorn
 
 from inference_server.management import QuietServer, bind
 from inference_server.web.http_protocol import BoundedHttpProtocol
-from tests.soak import disconnects, ends, overload, requests
+from tests.soak import correctness, disconnects, ends, out_of_memory, overload, requests
 from tests.support.model_server import eventually, running_server
 from tests.support.models import write_checkpoint
 
@@ -71,4 +71,14 @@ async def test_a_server_under_load_ends_in_order_on_sigterm(tmp_path: Path) -> N
 
 async def test_an_engine_killed_under_load_is_told_to_every_client(tmp_path: Path) -> None:
     report = await ends.kill_the_engine_under_load(tmp_path)
+    assert report.findings == []
+
+
+async def test_only_what_runs_out_of_memory_fails(tmp_path: Path) -> None:
+    report = await out_of_memory.only_the_offender_fails(tmp_path, 30)
+    assert report.findings == []
+
+
+def test_each_request_of_a_mixed_batch_is_answered_as_if_alone(tmp_path: Path) -> None:
+    report = correctness.batched_as_alone(tmp_path, 150)
     assert report.findings == []

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.soak import disconnects, ends, overload, requests
+from tests.soak import correctness, disconnects, ends, out_of_memory, overload, requests
 from tests.soak.report import Report
 from tests.support.models import write_checkpoint
 
@@ -37,6 +37,8 @@ PARTS: Mapping[str, Part] = {
     "sigterm-long-streams": lambda folder: ends.terminate_under_load(folder, stream_seconds=8),
     "sigterm-short-streams": lambda folder: ends.terminate_under_load(folder, stream_seconds=2),
     "sigkill-engine": lambda folder: ends.kill_the_engine_under_load(folder),
+    "out-of-memory": lambda folder: out_of_memory.only_the_offender_fails(folder, 1000),
+    "correctness": lambda folder: asyncio.to_thread(correctness.batched_as_alone, folder, 5000),
 }
 
 

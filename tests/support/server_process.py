@@ -86,9 +86,9 @@ def environment(**variables: object) -> dict[str, str]:
     return {**kept, "MODEL_NAME": "tiny", "LLMSERVICE_ENGINE": "fake", **{k: str(v) for k, v in variables.items()}}
 
 
-def command(*arguments: str) -> list[str]:
-    """Return the command line of the server."""
-    return [sys.executable, "-m", "inference_server", *arguments]
+def command(*arguments: str, module: str = "inference_server") -> list[str]:
+    """Return the command line of the server, or of one that `module` makes of it."""
+    return [sys.executable, "-m", module, *arguments]
 
 
 async def run_to_end(*arguments: str, **variables: object) -> tuple[int, str, str]:
@@ -107,7 +107,9 @@ async def run_to_end(*arguments: str, **variables: object) -> tuple[int, str, st
 
 
 @asynccontextmanager
-async def server_process(folder: Path, **variables: object) -> AsyncIterator[ServerProcess]:
+async def server_process(
+    folder: Path, module: str = "inference_server", /, **variables: object
+) -> AsyncIterator[ServerProcess]:
     """Yield a server whose ports answer; it may still be loading. `folder` takes log and termination message."""
     port, management_port = free_ports(2)
     settings = {
@@ -122,7 +124,7 @@ async def server_process(folder: Path, **variables: object) -> AsyncIterator[Ser
     }
     with (folder / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *command("serve"), cwd=ROOT, env=environment(**settings), stdout=log, stderr=log
+            *command("serve", module=module), cwd=ROOT, env=environment(**settings), stdout=log, stderr=log
         )
     async with (
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as public,
@@ -139,9 +141,11 @@ async def server_process(folder: Path, **variables: object) -> AsyncIterator[Ser
 
 
 @asynccontextmanager
-async def ready_server(folder: Path, **variables: object) -> AsyncIterator[ServerProcess]:
+async def ready_server(
+    folder: Path, module: str = "inference_server", /, **variables: object
+) -> AsyncIterator[ServerProcess]:
     """Yield a server that is ready."""
-    async with server_process(folder, **variables) as server:
+    async with server_process(folder, module, **variables) as server:
         await until_phase(server, "Ready")
         yield server
 
