@@ -86,6 +86,10 @@ soak: env ## the proofs that take minutes (PART= names some): load, leaks, ends,
 conformance: env build/lm-eval/installed build/openai-node/installed ## the official clients against our server
 	$(PY) -m pytest tests/conformance
 
+.PHONY: bench-quality
+bench-quality: env ## what quantization costs on real weights (docs/quality.md)
+	$(PY) -m benchmarks.quality --write docs/quality.md
+
 build/lm-eval/installed: requirements/lm-eval.txt .venv/installed
 	$(UV) venv --quiet --clear --python $(PY) build/lm-eval
 	python3 hack/heartbeat.py "installing lm-eval" \
