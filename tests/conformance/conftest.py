@@ -14,16 +14,21 @@ from tests.support.server_process import ServerProcess, ready_server
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a float32 checkpoint, so that two ways to one answer give the same text."""
-    return write_checkpoint(tmp_path_factory.mktemp("models") / "tiny", dtype="float32")
+    """Return a float32 checkpoint, so that two ways to one answer give the same text; this seed says several words."""
+    return write_checkpoint(tmp_path_factory.mktemp("models") / "tiny", dtype="float32", seed=5)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tiny(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServerProcess]:
     """Return a server with the tiny model; all tests of a module share it."""
     folder = tmp_path_factory.mktemp("tiny")
-    variables = {"LLMSERVICE_ENGINE": "transformers", "LLMSERVICE_MODEL_PATH": tiny_model}
-    async with ready_server(folder, LLMSERVICE_MAX_BATCH_SIZE=8, **variables) as server:
+    variables: dict[str, object] = {
+        "LLMSERVICE_ENGINE": "transformers",
+        "LLMSERVICE_MODEL_PATH": tiny_model,
+        "LLMSERVICE_QUANTIZATION": "none",
+        "LLMSERVICE_MAX_BATCH_SIZE": 8,
+    }
+    async with ready_server(folder, **variables) as server:
         yield server
 
 

@@ -21,7 +21,12 @@ NOT_FOR_BUSY_MACHINES = overload.Bounds(goodput_share=0.5, refusal_p99_seconds=5
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Return the settings of a server with a tiny real model."""
     folder = write_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
-    return {"LLMSERVICE_ENGINE": "transformers", "LLMSERVICE_MODEL_PATH": folder, "LLMSERVICE_MAX_BATCH_SIZE": 16}
+    return {
+        "LLMSERVICE_ENGINE": "transformers",
+        "LLMSERVICE_MODEL_PATH": folder,
+        "LLMSERVICE_QUANTIZATION": "none",
+        "LLMSERVICE_MAX_BATCH_SIZE": 16,
+    }
 
 
 async def test_clients_that_leave_the_fake_engine_leave_nothing_behind(tmp_path: Path) -> None:

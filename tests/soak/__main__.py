@@ -24,7 +24,12 @@ Part = Callable[[Path], Coroutine[Any, Any, Report]]
 
 def _tiny(folder: Path) -> dict[str, object]:
     model = write_checkpoint(folder / "model")
-    return {"LLMSERVICE_ENGINE": "transformers", "LLMSERVICE_MODEL_PATH": model, "LLMSERVICE_MAX_BATCH_SIZE": 16}
+    return {
+        "LLMSERVICE_ENGINE": "transformers",
+        "LLMSERVICE_MODEL_PATH": model,
+        "LLMSERVICE_QUANTIZATION": "none",
+        "LLMSERVICE_MAX_BATCH_SIZE": 16,
+    }
 
 
 PARTS: Mapping[str, Part] = {

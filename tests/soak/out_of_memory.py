@@ -24,7 +24,12 @@ async def only_the_offender_fails(folder: Path, count: int, seed: int = 0) -> Re
     """Send `count` requests that run out of memory, in prefill or later, among as many that do not."""
     chance = random.Random(seed)
     model = write_checkpoint(folder / "model", dtype="float32")
-    variables = {"LLMSERVICE_ENGINE": "transformers", "LLMSERVICE_MODEL_PATH": model, "LLMSERVICE_MAX_BATCH_SIZE": 8}
+    variables: dict[str, object] = {
+        "LLMSERVICE_ENGINE": "transformers",
+        "LLMSERVICE_MODEL_PATH": model,
+        "LLMSERVICE_QUANTIZATION": "none",
+        "LLMSERVICE_MAX_BATCH_SIZE": 8,
+    }
     report = Report({"injected": count})
     async with (
         ready_server(folder, "tests.soak.scarce_memory", **variables) as server,
