@@ -70,7 +70,7 @@ async def test_a_server_offered_ten_times_its_capacity_answers_as_much_as_before
 
 
 async def test_a_server_under_load_ends_in_order_on_sigterm(tmp_path: Path) -> None:
-    report = await ends.terminate_under_load(tmp_path, stream_seconds=2.5, grace_seconds=1)
+    report = await ends.terminate_under_load(tmp_path, stream_seconds=2.5, grace_seconds=1, exit_seconds=5)
     assert report.findings == []
 
 
@@ -80,10 +80,10 @@ async def test_an_engine_killed_under_load_is_told_to_every_client(tmp_path: Pat
 
 
 async def test_only_what_runs_out_of_memory_fails(tmp_path: Path) -> None:
-    report = await out_of_memory.only_the_offender_fails(tmp_path, 30)
+    report = await out_of_memory.only_the_offender_fails(tmp_path, 20)
     assert report.findings == []
 
 
 def test_each_request_of_a_mixed_batch_is_answered_as_if_alone(tmp_path: Path) -> None:
-    report = correctness.batched_as_alone(tmp_path, 150)
+    report = correctness.batched_as_alone(tmp_path, 100)
     assert report.findings == []

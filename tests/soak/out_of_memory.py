@@ -35,7 +35,7 @@ async def only_the_offender_fails(folder: Path, count: int, seed: int = 0) -> Re
         ready_server(folder, "tests.soak.scarce_memory", **variables) as server,
         _session(server) as session,
     ):
-        modest = [_modest(number) for number in range(16)]
+        modest = [_modest(number) for number in range(6)]
         alone = [await _answer(session, body) for body in modest]
         engine = server.engine_pid()
         asked = [("offender", chance.random()) for _ in range(count)] + [
@@ -73,7 +73,7 @@ async def only_the_offender_fails(folder: Path, count: int, seed: int = 0) -> Re
 
 def _modest(number: int) -> dict[str, object]:
     """Return a request that stays far below the limit."""
-    return {"model": "tiny", "prompt": WORD * (1 + number * 5), "max_tokens": 20, "temperature": 0, "stream": False}
+    return {"model": "tiny", "prompt": WORD * (1 + number * 12), "max_tokens": 8, "temperature": 0, "stream": False}
 
 
 def _offender(drawn: float) -> dict[str, object]:
