@@ -1,7 +1,7 @@
 """Clients that leave at random points, and what they leave behind: nothing.
 
 They leave inside the head or the body of their request, in the waiting line, during prefill, in the middle of the
-answer and at its very end; by a reset, by closing, and by closing their own half first.
+answer and at its very end; by a reset, by closing, and by closing their own half first; over HTTP and WebSocket.
 """
 
 from __future__ import annotations
@@ -39,8 +39,12 @@ FAKE: Mapping[str, object] = {
 
 @dataclass(frozen=True)
 class Visit:
-    """One client: it sends `sends` bytes of `request`, reads until `until` or `reads` bytes, waits, and leaves."""
+    """One client: it sends `sends` bytes of `request`, reads until `until` or `reads` bytes, waits, and leaves.
 
+    A WebSocket's client sends `greeting` before, and waits for the head of the answer.
+    """
+
+    greeting: bytes
     request: bytes
     sends: int
     reads: int
@@ -51,23 +55,28 @@ class Visit:
 
 def visit_at(point: Point, chance: random.Random) -> Visit:
     """Return a client that leaves at a random place of `point`."""
-    is_streamed = chance.random() < 0.7
     # Whoever reads a number of bytes may ask for more than there are, and then needs the end of the connection.
-    head, body = _request(chance, is_streamed, more="connection: close\r\n" if point == "mid-answer" else "")
-    sends, reads, until, waits = len(head) + len(body), 0, None, 0.0
+    more = "connection: close\r\n" if point == "mid-answer" else ""
+    is_streamed, is_socket = chance.random() < 0.7, chance.random() < 0.25
+    head, body = _frames(chance) if is_socket else _request(chance, is_streamed, more)
+    greeting = head if is_socket and point != "head" else b""
+    if not greeting:
+        body = head + body
+    sends, reads, until, waits = len(body), 0, None, 0.0
     match point:
         case "head":
             sends = chance.randrange(len(head))
         case "body":
-            sends = len(head) + chance.randrange(len(body))
+            sends = chance.randrange(0 if greeting else len(head), len(body))
         case "waiting or prefill":
             waits = chance.uniform(0, 0.06)
         case "mid-answer":
-            reads = chance.randrange(1, 3000) if is_streamed else chance.randrange(1, 200)
+            # Of a socket, which stays open, no more than the shortest answer has.
+            reads = chance.randrange(1, 100 if is_socket else 3000 if is_streamed else 200)
         case "end":
-            until = b"[DONE]\n\n" if is_streamed else b"}"
+            until = b'"type":"done"' if is_socket else b"[DONE]\n\n" if is_streamed else b"}"
             waits = chance.choice([0.0, 0.005])
-    return Visit(head + body, sends, reads, until, waits, chance.choice(FAREWELLS))
+    return Visit(greeting, body, sends, reads, until, waits, chance.choice(FAREWELLS))
 
 
 async def pay(visit: Visit, port: int) -> None:
@@ -80,9 +89,12 @@ async def pay(visit: Visit, port: int) -> None:
     # The server may have answered and closed before the client does as it planned.
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
         try:
-            writer.write(visit.request[: visit.sends])
-            await writer.drain()
             async with asyncio.timeout(HANG_SECONDS):
+                if visit.greeting:
+                    writer.write(visit.greeting)
+                    await reader.readuntil(b"\r\n\r\n")
+                writer.write(visit.request[: visit.sends])
+                await writer.drain()
                 if visit.until is not None:
                     await reader.readuntil(visit.until)
                 elif visit.reads:
@@ -158,6 +170,20 @@ def _request(chance: random.Random, is_streamed: bool, more: str) -> tuple[bytes
     body = json.dumps({**asked, **sampling}).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: a\r\n{more}content-type: application/json\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode(), body
+
+
+def _frames(chance: random.Random) -> tuple[bytes, bytes]:
+    """Return the head that asks for a WebSocket, and a frame that asks for a generation."""
+    asked = {"type": "generate", "id": "a", "text": "When a client leaves" * chance.randrange(1, 12)}
+    frame = json.dumps({**asked, "max_tokens": chance.randrange(1, 60)}).encode()
+    size = struct.pack("!BBH", 0x81, 0x80 | 126, len(frame)) if len(frame) > 125 else bytes([0x81, 0x80 | len(frame)])
+    head = (
+        "GET /ws/generate HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-version: 13\r\n"
+        "sec-websocket-protocol: llm.v1\r\n\r\n"
+    )
+    # A mask of zeros changes nothing.
+    return head.encode(), size + bytes(4) + frame
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
