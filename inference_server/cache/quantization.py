@@ -47,7 +47,7 @@ def quantize(
     """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    command = [sys.executable, "-m", "inference_server.engine.quantize", str(source), str(target)]
+    command = [sys.executable, "-m", "inference_server.models.quantize", str(source), str(target)]
     command += ["--method", settings["method"], "--compute-dtype", settings["compute_dtype"]]
     command += ["--double-quant"] if settings["double_quant"] == "True" else []
     environment = {name: value for name, value in os.environ.items() if "TOKEN" not in name} | {"HF_HUB_OFFLINE": "1"}

@@ -25,10 +25,10 @@ from inference_server.engine.interface import (
     TokenLogprobs,
 )
 from inference_server.engine.memory import is_out_of_memory
-from inference_server.engine.model import Chunk, Model
 from inference_server.engine.pace import Pace
 from inference_server.engine.sampler import Choice, Row, prompt_logprobs, sample
 from inference_server.engine.scheduler import PageCopy, Scheduler, Sequence, Work
+from inference_server.models.model import Chunk, Model
 
 REHEARSAL_TOKENS = 64
 MESSAGES = {

@@ -51,7 +51,7 @@ class ModelEngine:
 
     def _load(self, report: Callable[[Progress], None]) -> ModelInfo:
         from inference_server.engine.batching_engine import BatchingEngine
-        from inference_server.engine.loader import load
+        from inference_server.models.loader import load
 
         loaded = load(self._config, report)
         self._batching = BatchingEngine(loaded.model)

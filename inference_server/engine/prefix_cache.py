@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from inference_server.engine.model import PAGE_TOKENS
+from inference_server.models.model import PAGE_TOKENS
 
 
 def extend_keys(keys: list[bytes], tenant: str, token_ids: Sequence[int], pages: int) -> None:

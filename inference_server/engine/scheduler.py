@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from inference_server.engine.interface import GenerationRequest, Started
-from inference_server.engine.model import PAGE_TOKENS, Chunk
 from inference_server.engine.pace import PREFILL_AT_LEAST_TOKENS, Pace
 from inference_server.engine.prefix_cache import PrefixCache, extend_keys
+from inference_server.models.model import PAGE_TOKENS, Chunk
 
 PROMPT_LOGITS = 1 << 24
 """Most logits a step computes for log-probabilities of prompts: 64 MiB, 64 positions of a vocabulary of 262,144."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_server.engine.batching_engine import BatchingEngine
 from inference_server.engine.interface import GenerationRequest, SamplingParams, SequenceOutput, StepOutput
-from inference_server.engine.model import PAGE_TOKENS, Chunk
+from inference_server.models.model import PAGE_TOKENS, Chunk
 from tests.support.prefix_model import EOS, OFFENDER, POISON, PrefixModel
 
 MakeModel = Callable[..., PrefixModel]

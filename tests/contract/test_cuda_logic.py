@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from inference_server.engine.batch import batch
 from inference_server.engine.interface import EngineConfig
-from inference_server.engine.llama import cuda
-from inference_server.engine.llama.model import LlamaModel
-from inference_server.engine.loader import load
-from inference_server.engine.model import Chunk
+from inference_server.models.batch import batch
+from inference_server.models.llama import cuda
+from inference_server.models.llama.model import LlamaModel
+from inference_server.models.loader import load
+from inference_server.models.model import Chunk
 from tests.support.models import write_checkpoint
 from tests.support.teacher import error, random_texts
 

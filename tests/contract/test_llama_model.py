@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from inference_server.engine.interface import EngineConfig
-from inference_server.engine.llama.model import LlamaModel
-from inference_server.engine.loader import load
-from inference_server.engine.model import PAGE_TOKENS, Chunk, Model
+from inference_server.models.llama.model import LlamaModel
+from inference_server.models.loader import load
+from inference_server.models.model import PAGE_TOKENS, Chunk, Model
 from tests.support.models import Family, write_checkpoint
 from tests.support.teacher import decoded, error, expected, random_texts
 
@@ -144,7 +144,7 @@ def test_loading_does_not_import_transformers(tiny: Path) -> None:
     program = (
         "import sys\n"
         "from inference_server.engine.interface import EngineConfig\n"
-        "from inference_server.engine.loader import load\n"
+        "from inference_server.models.loader import load\n"
         f"load(EngineConfig(model_path={str(tiny)!r}, quantization=sys.argv[1]), lambda progress: None)\n"
         "print([name for name in sys.argv[2:] if name in sys.modules])\n"
     )

@@ -8,9 +8,9 @@ import torch
 
 from inference_server.checkpoint.validation import CheckpointProblem
 from inference_server.engine.interface import EngineConfig
-from inference_server.engine.loader import LoadedModel, load
-from inference_server.engine.model import PAGE_TOKENS, Chunk
-from inference_server.engine.modules_model import ModulesModel
+from inference_server.models.loader import LoadedModel, load
+from inference_server.models.model import PAGE_TOKENS, Chunk
+from inference_server.models.modules_model import ModulesModel
 from tests.support.families import write_family
 from tests.support.teacher import decoded, error, expected, random_texts
 
@@ -83,8 +83,8 @@ def test_pages_carry_a_prefix_to_another_slot(gemma: Path) -> None:
 
 @pytest.mark.parametrize("method", ["nf4", "int8"])
 def test_a_prequantized_checkpoint_is_what_quantizing_at_load_gives(method: Any, gemma: Path, tmp_path: Path) -> None:
-    from inference_server.engine.loader import planned
-    from inference_server.engine.quantize import write_quantized
+    from inference_server.models.loader import planned
+    from inference_server.models.quantize import write_quantized
 
     settings = EngineConfig(model_path=str(gemma), quantization=method, max_model_len=200)
     write_quantized(planned(settings), tmp_path)

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from inference_server.checkpoint.validation import Method, read_config
-from inference_server.engine.llama.config import LlamaConfig, llama_config
-from inference_server.engine.llama.model import LlamaModel
-from inference_server.engine.llama.weights import LlamaWeights, quantized, read_weights
-from inference_server.engine.model import PAGE_TOKENS, Chunk
-from inference_server.engine.native_model import NativeModel, runs_natively
 from inference_server.kernels.build import LIBRARY
 from inference_server.kernels.cpu import suits_kernels
+from inference_server.models.llama.config import LlamaConfig, llama_config
+from inference_server.models.llama.model import LlamaModel
+from inference_server.models.llama.weights import LlamaWeights, quantized, read_weights
+from inference_server.models.model import PAGE_TOKENS, Chunk
+from inference_server.models.native_model import NativeModel, runs_natively
 from tests.support.models import Family, write_checkpoint
 from tests.support.teacher import decoded, error, random_texts
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from inference_server.engine.interface import EngineConfig
-from inference_server.engine.llama.linear import packed, packed_for_cpu
-from inference_server.engine.llama.weights import Linear, read_weights
-from inference_server.engine.loader import load, planned
-from inference_server.engine.model import Chunk
-from inference_server.engine.quantize import write_quantized
-from inference_server.engine.quantized import Quantized4Bit, quantize_4bit, quantize_8bit, read_4bit
+from inference_server.models.llama.linear import packed, packed_for_cpu
+from inference_server.models.llama.weights import Linear, read_weights
+from inference_server.models.loader import load, planned
+from inference_server.models.model import Chunk
+from inference_server.models.quantize import write_quantized
+from inference_server.models.quantized import Quantized4Bit, quantize_4bit, quantize_8bit, read_4bit
 from tests.support.models import Family, write_checkpoint
 from tests.support.teacher import error, random_texts
 

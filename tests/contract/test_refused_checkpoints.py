@@ -11,8 +11,8 @@ import torch
 
 from inference_server.checkpoint.validation import CheckpointProblem
 from inference_server.engine.interface import EngineConfig, LoadFailure
-from inference_server.engine.loader import load, planned
-from inference_server.engine.quantize import write_quantized
+from inference_server.models.loader import load, planned
+from inference_server.models.quantize import write_quantized
 from tests.support.families import write_family
 from tests.support.models import write_checkpoint, write_json, write_safetensors
 

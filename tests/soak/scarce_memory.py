@@ -21,8 +21,8 @@ from inference_server.engine.interface import EngineConfig, Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from inference_server.engine.loader import LoadedModel
-    from inference_server.engine.model import Chunk, Model
+    from inference_server.models.loader import LoadedModel
+    from inference_server.models.model import Chunk, Model
 
 LIMIT_TOKENS = 200
 
@@ -36,7 +36,7 @@ class ScarceModel:
         self.vocabulary_size, self.eos_token_ids = model.vocabulary_size, model.eos_token_ids
 
     def forward(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Compute `chunks`; see `engine.model.Model.forward`."""
+        """Compute `chunks`; see `models.model.Model.forward`."""
         import torch
 
         if any(chunk.start + len(chunk.token_ids) > LIMIT_TOKENS for chunk in chunks):
@@ -44,11 +44,11 @@ class ScarceModel:
         return self._model.forward(chunks)
 
     def store_page(self, slot: int, start: int, page: int) -> None:
-        """See `engine.model.Model`."""
+        """See `models.model.Model`."""
         self._model.store_page(slot, start, page)
 
     def load_page(self, page: int, slot: int, start: int) -> None:
-        """See `engine.model.Model`."""
+        """See `models.model.Model`."""
         self._model.load_page(page, slot, start)
 
 
@@ -73,7 +73,8 @@ def serve() -> int:
 
 def engine(descriptor: int) -> int:
     """Be the engine process."""
-    from inference_server.engine import loader, process
+    from inference_server.engine import process
+    from inference_server.models import loader
 
     load = loader.load
 

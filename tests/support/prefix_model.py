@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference_server.engine.model import PAGE_TOKENS, Chunk
+from inference_server.models.model import PAGE_TOKENS, Chunk
 
 VOCABULARY_SIZE = 192
 OFFENDER = 189
@@ -21,7 +21,7 @@ EOS = 0
 
 
 class PrefixModel:
-    """`engine.model.Model`.
+    """`models.model.Model`.
 
     `fault` gets all tokens of each sequence in a pass and may raise; the slots then hold rubbish, as the protocol
     allows. `forwards` are the slots of every pass that went through, in order.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from inference_server.engine.model import Chunk, Model
+from inference_server.models.model import Chunk, Model
 
 Text = Sequence[int]
 

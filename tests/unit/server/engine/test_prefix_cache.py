@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_server.engine.model import PAGE_TOKENS
 from inference_server.engine.prefix_cache import PrefixCache, extend_keys
+from inference_server.models.model import PAGE_TOKENS
 
 
 def keys_of(*first_tokens: int, tenant: str = "") -> list[bytes]:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference_server.engine.interface import GenerationRequest, SamplingParams, Started
-from inference_server.engine.model import PAGE_TOKENS, Chunk
 from inference_server.engine.pace import PREFILL_TOKENS, Pace
 from inference_server.engine.scheduler import PageCopy, Plan, Scheduler, Sequence, Work, pieces
+from inference_server.models.model import PAGE_TOKENS, Chunk
 
 
 class FixedPace(Pace):

@@ -1,6 +1,6 @@
 """The Llama family on the kernels of `inference_server.kernels`: bfloat16 and 4-bit weights on a CPU.
 
-The same model as `engine.llama.model`, which stays the reference; this one reads the machine's memory at its full
+The same model as `models.llama.model`, which stays the reference; this one reads the machine's memory at its full
 bandwidth in decode and computes prompts at the speed of its matrix multiplication.
 """
 
@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inference_server.engine.llama.config import LlamaConfig
-from inference_server.engine.llama.rope import frequencies
-from inference_server.engine.llama.weights import Layer, Linear, LlamaWeights
-from inference_server.engine.model import PAGE_TOKENS, Chunk
-from inference_server.engine.quantized import Quantized4Bit, Quantized8Bit
 from inference_server.kernels.build import LIBRARY
 from inference_server.kernels.cpu import suits_kernels
+from inference_server.models.llama.config import LlamaConfig
+from inference_server.models.llama.rope import frequencies
+from inference_server.models.llama.weights import Layer, Linear, LlamaWeights
+from inference_server.models.model import PAGE_TOKENS, Chunk
+from inference_server.models.quantized import Quantized4Bit, Quantized8Bit
 
 PANEL = 64
 GATE_AND_UP = 32
@@ -39,7 +39,7 @@ class _Shape(ctypes.Structure):
 
 
 class NativeModel:
-    """See `engine.model.Model`; `threads` compute each step together."""
+    """See `models.model.Model`; `threads` compute each step together."""
 
     def __init__(
         self, config: LlamaConfig, weights: LlamaWeights, *, slots: int, max_model_len: int, pages: int, threads: int
@@ -71,7 +71,7 @@ class NativeModel:
             self._handle = None
 
     def forward(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Compute `chunks`; see `engine.model.Model.forward`."""
+        """Compute `chunks`; see `models.model.Model.forward`."""
         numbers = [(chunk.slot, chunk.start, len(chunk.token_ids), chunk.logits) for chunk in chunks]
         slots, starts, counts, wanted = (_int32(column) for column in zip(*numbers, strict=True))
         tokens = _int32([token for chunk in chunks for token in chunk.token_ids])
@@ -82,11 +82,11 @@ class NativeModel:
         return logits
 
     def store_page(self, slot: int, start: int, page: int) -> None:
-        """See `engine.model.Model`."""
+        """See `models.model.Model`."""
         self._library.llama_page(self._handle, page, slot, start, 1)
 
     def load_page(self, page: int, slot: int, start: int) -> None:
-        """See `engine.model.Model`."""
+        """See `models.model.Model`."""
         self._library.llama_page(self._handle, page, slot, start, 0)
 
     def _put_layer(self, number: int, layer: Layer) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference_server.engine.model import Chunk
+from inference_server.models.model import Chunk
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From queries [tokens, heads, width] and a layer's keys and values in the slots to [tokens, heads, width].

@@ -10,7 +10,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from inference_server.engine.model import PAGE_TOKENS
+from inference_server.models.model import PAGE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from inference_server.checkpoint.validation import CheckpointProblem
-from inference_server.engine.llama.config import LlamaConfig, Rope, llama_config
+from inference_server.models.llama.config import LlamaConfig, Rope, llama_config
 from tests.support.models import Family, config
 
 LLAMA3 = {

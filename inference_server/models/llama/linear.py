@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference_server.engine.llama.weights import Linear
-from inference_server.engine.quantized import Quantized4Bit, Quantized8Bit, import_bitsandbytes
+from inference_server.models.llama.weights import Linear
+from inference_server.models.quantized import Quantized4Bit, Quantized8Bit, import_bitsandbytes
 
 Projection = Callable[[Tensor], Tensor]
 """From [rows, in] to [rows, out]."""
@@ -60,7 +60,7 @@ def four_bit(
 ) -> Projection:
     """Return the projection by 4-bit weights side by side, by the fused kernel of the device where it has one."""
     if device.type == "cuda":
-        from inference_server.engine.llama.cuda import four_bit_on_gpu
+        from inference_server.models.llama.cuda import four_bit_on_gpu
 
         return four_bit_on_gpu(_joined(weights), bias, dtype, device)
     import_bitsandbytes()
@@ -126,7 +126,7 @@ def int8(weight: Quantized8Bit, bias: Tensor | None, dtype: torch.dtype) -> Proj
     """
     device = weight.values.device
     if device.type == "cuda":
-        from inference_server.engine.llama.cuda import has_room
+        from inference_server.models.llama.cuda import has_room
 
         if has_room(weight, dtype, device):
             return dense(weight.dequantized(dtype), bias)

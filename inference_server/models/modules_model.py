@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from inference_server.checkpoint.validation import CheckpointProblem
-from inference_server.engine.attention import SlotAttention, slot_attention
-from inference_server.engine.batch import Batch, batch
-from inference_server.engine.llama.linear import Projection, packed
-from inference_server.engine.llama.weights import Linear
-from inference_server.engine.model import Chunk
-from inference_server.engine.quantized import Quantized4Bit, Quantized8Bit
-from inference_server.engine.slots import LayerShape, Slots
+from inference_server.models.attention import SlotAttention, slot_attention
+from inference_server.models.batch import Batch, batch
+from inference_server.models.llama.linear import Projection, packed
+from inference_server.models.llama.weights import Linear
+from inference_server.models.model import Chunk
+from inference_server.models.quantized import Quantized4Bit, Quantized8Bit
+from inference_server.models.slots import LayerShape, Slots
 
 TOLERANCE = {torch.float32: 0.01}
 """How far logits of the self-test may be apart, relative; a wrong mask or position is far beyond half precision's."""
@@ -33,7 +33,7 @@ _numbers = count()
 
 
 class ModulesModel:
-    """`module`, a causal language model of transformers, with its KV memory; see `engine.model.Model`."""
+    """`module`, a causal language model of transformers, with its KV memory; see `models.model.Model`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class ModulesModel:
 
     @torch.inference_mode()
     def forward(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Compute `chunks`; see `engine.model.Model.forward`."""
+        """Compute `chunks`; see `models.model.Model.forward`."""
         assert self.memory is not None, "the first pass finds the shapes"
         for chunk in chunks:
             self.memory.extend(chunk.slot, chunk.start + len(chunk.token_ids))
@@ -80,12 +80,12 @@ class ModulesModel:
             self._step = self._attend = None
 
     def store_page(self, slot: int, start: int, page: int) -> None:
-        """See `engine.model.Model`."""
+        """See `models.model.Model`."""
         assert self.memory is not None, "the first pass finds the shapes"
         self.memory.store_page(slot, start, page)
 
     def load_page(self, page: int, slot: int, start: int) -> None:
-        """See `engine.model.Model`."""
+        """See `models.model.Model`."""
         assert self.memory is not None, "the first pass finds the shapes"
         self.memory.load_page(page, slot, start)
 

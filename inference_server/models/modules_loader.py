@@ -12,8 +12,8 @@ from transformers.utils import logging as transformers_logging
 
 from inference_server.checkpoint.validation import CheckpointProblem
 from inference_server.engine.interface import Progress
-from inference_server.engine.loader import Plan
-from inference_server.engine.quantized import import_bitsandbytes
+from inference_server.models.loader import Plan
+from inference_server.models.quantized import import_bitsandbytes
 
 
 def load_module(plan: Plan, report: Callable[[Progress], None]) -> Any:

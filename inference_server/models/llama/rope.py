@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from inference_server.engine.llama.config import Rope
+from inference_server.models.llama.config import Rope
 
 
 def tables(rope: Rope, width: int, length: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention.varlen import varlen_attn
 
-from inference_server.engine.attention import Attend
-from inference_server.engine.batch import Batch
-from inference_server.engine.llama.linear import Projection
-from inference_server.engine.model import Chunk
-from inference_server.engine.quantized import FourBit, Quantized4Bit, Quantized8Bit, import_bitsandbytes
-from inference_server.engine.slots import Slots
+from inference_server.models.attention import Attend
+from inference_server.models.batch import Batch
+from inference_server.models.llama.linear import Projection
+from inference_server.models.model import Chunk
+from inference_server.models.quantized import FourBit, Quantized4Bit, Quantized8Bit, import_bitsandbytes
+from inference_server.models.slots import Slots
 
 GRAPH_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """How many rows decode steps are captured for; a step takes the next larger one."""

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from inference_server.checkpoint.validation import CheckpointProblem, Method
 from inference_server.engine.interface import Progress
-from inference_server.engine.llama.config import LlamaConfig
-from inference_server.engine.mapped_file import MappedCheckpoint
-from inference_server.engine.quantized import (
+from inference_server.models.llama.config import LlamaConfig
+from inference_server.models.mapped_file import MappedCheckpoint
+from inference_server.models.quantized import (
     FourBit,
     Quantized4Bit,
     Quantized8Bit,

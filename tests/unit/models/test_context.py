@@ -1,7 +1,7 @@
 import pytest
 
-from inference_server.engine.context import usable_context
 from inference_server.engine.interface import LoadFailure
+from inference_server.models.context import usable_context
 
 
 def test_the_context_is_the_models_own_up_to_a_cap() -> None:

@@ -23,13 +23,13 @@ from inference_server.checkpoint.validation import (
     read_json,
     text_config,
 )
-from inference_server.engine.context import usable_context
 from inference_server.engine.interface import EngineConfig, LoadFailure, Progress
-from inference_server.engine.llama.config import LlamaConfig, eos_token_ids, llama_config
-from inference_server.engine.llama.model import LlamaModel
-from inference_server.engine.llama.weights import LlamaWeights, quantized, read_weights
-from inference_server.engine.model import PAGE_TOKENS, Chunk, Model
-from inference_server.engine.native_model import NativeModel, runs_natively
+from inference_server.models.context import usable_context
+from inference_server.models.llama.config import LlamaConfig, eos_token_ids, llama_config
+from inference_server.models.llama.model import LlamaModel
+from inference_server.models.llama.weights import LlamaWeights, quantized, read_weights
+from inference_server.models.model import PAGE_TOKENS, Chunk, Model
+from inference_server.models.native_model import NativeModel, runs_natively
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 DEFAULT_CONTEXT = 2048
@@ -178,8 +178,8 @@ def llama_weights(plan: Plan, config: LlamaConfig, report: Report) -> LlamaWeigh
 
 def _modules(plan: Plan, report: Report) -> Model:
     # Only now: transformers takes four seconds to import, and our own families do without.
-    from inference_server.engine.modules_loader import load_module
-    from inference_server.engine.modules_model import ModulesModel
+    from inference_server.models.modules_loader import load_module
+    from inference_server.models.modules_model import ModulesModel
 
     return ModulesModel(
         load_module(plan, report),

@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from inference_server.engine.model import Chunk
+from inference_server.models.model import Chunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`python -m inference_server.engine.quantize SOURCE TARGET`: write a quantized checkpoint, for the warm-up.
+"""`python -m inference_server.models.quantize SOURCE TARGET`: write a quantized checkpoint, for the warm-up.
 
 Each line of stdout is a JSON object: progress, or the failure that ends it. A process of its own, because the warm-up
 itself never imports torch. What it writes is transformers' format for bitsandbytes, whoever writes it.
@@ -19,15 +19,15 @@ from inference_server.engine.interface import EngineConfig, LoadFailure, Progres
 from inference_server.engine.torch_setup import prepare_torch, uncollected
 
 if TYPE_CHECKING:
-    from inference_server.engine.llama.config import LlamaConfig
-    from inference_server.engine.loader import Plan
+    from inference_server.models.llama.config import LlamaConfig
+    from inference_server.models.loader import Plan
 
 FAILED = 65
 
 
 def main() -> int:
     """Quantize; the exit code is 0 when TARGET holds a whole checkpoint."""
-    parser = argparse.ArgumentParser(prog="python -m inference_server.engine.quantize", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m inference_server.models.quantize", description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--method", choices=("nf4", "fp4", "int8"), required=True)
@@ -41,7 +41,7 @@ def main() -> int:
 def _quantize(arguments: argparse.Namespace) -> int:
     prepare_torch()
     # Only now: the import reads the variables that prepare_torch has set.
-    from inference_server.engine.loader import planned
+    from inference_server.models.loader import planned
 
     config = EngineConfig(
         model_path=str(arguments.source),
@@ -70,7 +70,7 @@ def write_quantized(plan: Plan, target: Path) -> None:
     if plan.llama is not None:
         _write_llama(plan, plan.llama, target)
         return
-    from inference_server.engine.modules_loader import load_module
+    from inference_server.models.modules_loader import load_module
 
     load_module(plan, _report).save_pretrained(target)
 
@@ -78,7 +78,7 @@ def write_quantized(plan: Plan, target: Path) -> None:
 def _write_llama(plan: Plan, config: LlamaConfig, target: Path) -> None:
     from safetensors.torch import save_file
 
-    from inference_server.engine.llama.weights import stored_quantized
+    from inference_server.models.llama.weights import stored_quantized
 
     tensors = stored_quantized(plan.folder, config, plan.method, plan.dtype, plan.double_quant, _report)
     save_file(tensors, target / WEIGHTS, metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""Our own forward pass of the Llama family, in torch, for any device; see `engine.model.Model` for the contract."""
+"""Our own forward pass of the Llama family, in torch, for any device; see `models.model.Model` for the contract."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference_server.engine.attention import Attend, slot_attention
-from inference_server.engine.batch import Batch, batch
-from inference_server.engine.llama import rope
-from inference_server.engine.llama.config import LlamaConfig
-from inference_server.engine.llama.linear import Projection, dense, packed
-from inference_server.engine.llama.weights import Layer, LlamaWeights
-from inference_server.engine.model import Chunk
-from inference_server.engine.slots import LayerShape, Slots
+from inference_server.models.attention import Attend, slot_attention
+from inference_server.models.batch import Batch, batch
+from inference_server.models.llama import rope
+from inference_server.models.llama.config import LlamaConfig
+from inference_server.models.llama.linear import Projection, dense, packed
+from inference_server.models.llama.weights import Layer, LlamaWeights
+from inference_server.models.model import Chunk
+from inference_server.models.slots import LayerShape, Slots
 
 if TYPE_CHECKING:
-    from inference_server.engine.llama.cuda import DecodeGraphs
+    from inference_server.models.llama.cuda import DecodeGraphs
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class LlamaModel:
 
     @torch.inference_mode()
     def forward(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Compute `chunks`; see `engine.model.Model.forward`."""
+        """Compute `chunks`; see `models.model.Model.forward`."""
         for chunk in chunks:
             self.memory.extend(chunk.slot, chunk.start + len(chunk.token_ids))
         if self._graphs is not None and (logits := self._graphs.logits(chunks)) is not None:
@@ -76,11 +76,11 @@ class LlamaModel:
         return self.logits(step, self._attention(step.chunks))
 
     def store_page(self, slot: int, start: int, page: int) -> None:
-        """See `engine.model.Model`."""
+        """See `models.model.Model`."""
         self.memory.store_page(slot, start, page)
 
     def load_page(self, page: int, slot: int, start: int) -> None:
-        """See `engine.model.Model`."""
+        """See `models.model.Model`."""
         self.memory.load_page(page, slot, start)
 
     def logits(self, step: Batch, attend: Attend) -> Tensor:
@@ -108,7 +108,7 @@ class LlamaModel:
 
     def _attention(self, ordered: Sequence[Chunk]) -> Attend:
         if self.device.type == "cuda":
-            from inference_server.engine.llama import cuda
+            from inference_server.models.llama import cuda
 
             if cuda.attends_on_gpu(self.dtype, self.config.head_dim):
                 return cuda.varlen_attention(ordered, self.memory, self.device)
@@ -116,7 +116,7 @@ class LlamaModel:
 
     @torch.inference_mode()
     def _decode_graphs(self) -> DecodeGraphs | None:
-        from inference_server.engine.llama import cuda
+        from inference_server.models.llama import cuda
 
         if not cuda.attends_on_gpu(self.dtype, self.config.head_dim):
             return None
