@@ -34,6 +34,12 @@ def installed(peer: str) -> Path:
     return folder / "bin"
 
 
+def locked_version(peer: str, package: str) -> str:
+    """Return the version of `package` that requirements/peer-PEER.txt pins."""
+    lines = (ROOT / "requirements" / f"peer-{peer}.txt").read_text().splitlines()
+    return next(line.split()[0].partition("==")[2] for line in lines if line.startswith(f"{package}=="))
+
+
 def _uv(*arguments: str) -> None:
     subprocess.run([str(UV), *arguments, "--quiet"], check=True, cwd=ROOT)
 

