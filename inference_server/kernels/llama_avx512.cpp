@@ -50,11 +50,12 @@ inline __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_m
 
 inline __m256i narrow(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
 
-// exp by 2^n times a polynomial (Cephes' expf): relative error about 2e-7; 0 below -87, as softmax needs it.
+// exp by 2^n times a polynomial (Cephes' expf): relative error about 2e-7; 0 below -87, as softmax needs it. NaN stays
+// NaN: min and max return their second operand when one is.
 inline __m512 exp16(__m512 x) {
     const __m512 lowest = _mm512_set1_ps(-87.3f);
     __mmask16 vanishes = _mm512_cmp_ps_mask(x, lowest, _CMP_LT_OQ);
-    x = _mm512_min_ps(_mm512_max_ps(x, lowest), _mm512_set1_ps(88.3f));
+    x = _mm512_min_ps(_mm512_set1_ps(88.3f), _mm512_max_ps(lowest, x));
     __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);

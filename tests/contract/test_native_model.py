@@ -144,6 +144,18 @@ def test_what_a_broken_sequence_left_in_a_slot_does_not_reach_the_next(tmp_path:
     assert torch.equal(found[:, :7], clean[:, :7])
 
 
+@pytest.mark.parametrize("projection", ["q", "k", "v", "o", "gate", "up", "down"])
+def test_a_weight_that_is_no_number_shows_in_the_logits(projection: str, tmp_path: Path) -> None:
+    read, weights = weights_in(tmp_path)
+    linear = getattr(weights.layers[0], projection)
+    broken = replace(linear, weight=torch.full_like(linear.weight, float("nan")))
+    layers = [replace(weights.layers[0], **{projection: broken}), *weights.layers[1:]]
+
+    logits = native(read, replace(weights, layers=layers)).forward([Chunk(0, 0, [5, 6, 7], 1)])
+
+    assert logits.isnan().any()
+
+
 def test_chunks_without_wanted_logits_only_fill_the_slot(tmp_path: Path) -> None:
     read, weights = weights_in(tmp_path)
     model = native(read, weights)

@@ -15,8 +15,9 @@ SERVER_LIGHT = ("", "settings", "state", "termination", "logging", "metrics", "r
 SERVER_LIGHT_PACKAGES = ("web", "text")
 ENGINE_LIGHT = (
     *("interface", "protocol", "process", "client", "watchdog", "fake", "__main__"),
-    *("model", "scheduler", "prefix_cache", "pace", "context", "torch_setup", "model_engine"),
+    *("scheduler", "prefix_cache", "pace", "torch_setup", "model_engine"),
 )
+MODELS_LIGHT = ("model", "context")
 
 
 def modules_in(folder: Path, package: str) -> list[str]:
@@ -30,6 +31,7 @@ def server_modules() -> list[str]:
     """Return the modules of the server that must work without torch."""
     names = [f"inference_server.{name}".removesuffix(".") for name in SERVER_LIGHT]
     names += [f"inference_server.engine.{name}" for name in ENGINE_LIGHT]
+    names += [f"inference_server.models.{name}" for name in MODELS_LIGHT]
     for package in SERVER_LIGHT_PACKAGES:
         names += modules_in(ROOT / "inference_server" / package, f"inference_server.{package}")
     # The tokenizers library brings huggingface_hub's name with it, never torch; only the server image has it.
