@@ -30,12 +30,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 async def test_clients_that_leave_the_fake_engine_leave_nothing_behind(tmp_path: Path) -> None:
-    report = await disconnects.leave_no_trace(tmp_path, 500, disconnects.FAKE)
+    report = await disconnects.leave_no_trace(tmp_path, 400, disconnects.FAKE)
     assert report.findings == []
 
 
 async def test_clients_that_leave_a_real_model_leave_nothing_behind(tmp_path: Path, tiny: dict[str, object]) -> None:
-    report = await disconnects.leave_no_trace(tmp_path, 250, tiny)
+    report = await disconnects.leave_no_trace(tmp_path, 150, tiny)
     assert report.findings == []
 
 
