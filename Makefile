@@ -163,8 +163,8 @@ bench-report: env ## write docs/benchmarks.md from the newest results
 	$(PY) -m benchmarks report
 
 .PHONY: test
-test: ## everything: set-up, checks, unit, contract, cluster and e2e tests, and clean-up
-	$(MAKE) lint types boundaries unit contract cluster-tests
+test: ## everything: set-up, checks, unit, contract, conformance, cluster and e2e tests, and clean-up
+	$(MAKE) lint types boundaries unit contract conformance cluster-tests
 	status=0; $(MAKE) e2e || status=$$?; $(if $(KUBECONFIG),,$(MAKE) cluster-down || status=$$?;) exit $$status
 
 .PHONY: clean
