@@ -47,6 +47,7 @@ class Variant:
 
 VARIANTS = (
     Variant("bf16, transformers' own forward", "none", is_reference=True),
+    Variant("NF4, transformers' own forward", "nf4", is_reference=True),
     Variant("bf16", "none"),
     Variant("int8", "int8"),
     Variant("NF4", "nf4"),
@@ -116,13 +117,26 @@ def engine_logprobs(model: Path, quantization: Quantization, prompts: Sequence[l
     return found, load_seconds
 
 
-def transformers_logprobs(model: Path, prompts: Sequence[list[int]]) -> tuple[list[float], float]:
-    """Return the same by the forward pass that the model's authors' code runs."""
+def transformers_logprobs(
+    model: Path, quantization: Quantization, prompts: Sequence[list[int]]
+) -> tuple[list[float], float]:
+    """Return the same by transformers, loaded and run as its documentation says."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
     began = time.monotonic()
-    module = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    module = AutoModelForCausalLM.from_pretrained(
+        model,
+        dtype=torch.bfloat16,
+        device_map={"": "cpu"},
+        quantization_config=nf4 if quantization == "nf4" else None,
+    )
     load_seconds = time.monotonic() - began
     found: list[float] = []
     for prompt in prompts:
@@ -144,7 +158,7 @@ def measure(variant: Variant, model: Path, quantized: Path, out: Path) -> None:
     """Write what `variant` says of every token to `out`; to be called in a process of its own."""
     prompts = windows(model, gemma.models_folder().parent / "downloads" / "sotu")
     if variant.is_reference:
-        found, load_seconds = transformers_logprobs(model, prompts)
+        found, load_seconds = transformers_logprobs(model, variant.quantization, prompts)
     else:
         found, load_seconds = engine_logprobs(quantized if variant.is_cached else model, variant.quantization, prompts)
     out.write_text(json.dumps({"logprobs": found, "load_seconds": load_seconds}))
@@ -204,9 +218,9 @@ serves: {WINDOWS} prompts of {WINDOW_TOKENS} tokens each, bfloat16, on a CPU. Lo
 writes this page.
 
 {table(found)}
-The first row is transformers' own forward pass over the same tokens: it says how far our engine is from it at equal
-weights. NF4 read from the cache and NF4 quantized at load differ by {difference:.2g} at most in the log-probability of
-any token.
+The first two rows are transformers' own forward pass over the same tokens: they say how far our engine is from it at
+equal weights. NF4 read from the cache and NF4 quantized at load differ by {difference:.2g} at most in the
+log-probability of any token.
 
 The weights are a q4_k_m GGUF, converted to bfloat16: they have been quantized once before. A small model loses
 more by quantization than a large one. The text is of four State of the Union addresses (2015 to 2018), in the public
