@@ -75,7 +75,7 @@ unit: env ## tests that need nothing
 	$(PY) -m pytest tests/unit
 
 .PHONY: contract
-contract: env ## tests on loopback: fakes against the real thing
+contract: env binaries ## tests on loopback: fakes against the real thing
 	$(PY) -m pytest tests/contract
 
 .PHONY: soak

@@ -160,14 +160,14 @@ def test_a_broken_checkpoint_is_a_load_failure_with_its_reason(tiny: Path, tmp_p
     assert (failure.value.reason, failure.value.exit_code) == ("ModelInvalid", 65)
 
 
-@pytest.mark.parametrize("where", ["loader.load", "batching_engine.BatchingEngine.rehearse"])
+@pytest.mark.parametrize("where", ["models.loader.load", "engine.batching_engine.BatchingEngine.rehearse"])
 def test_a_model_that_does_not_fit_is_a_load_failure_that_says_what_to_do(
     where: str, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_large(*arguments: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
-    monkeypatch.setattr(f"inference_server.engine.{where}", too_large)
+    monkeypatch.setattr(f"inference_server.{where}", too_large)
 
     with pytest.raises(LoadFailure, match="give the pod more memory") as failure:
         loaded(tiny)
