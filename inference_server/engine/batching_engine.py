@@ -30,7 +30,8 @@ from inference_server.engine.sampler import Choice, Row, prompt_logprobs, sample
 from inference_server.engine.scheduler import PageCopy, Scheduler, Sequence, Work
 from inference_server.models.model import Chunk, Model
 
-REHEARSAL_TOKENS = 64
+FIRST_TOKENS, REHEARSAL_TOKENS = 8, 64
+"""Prompts of the two passes before the first request: a short one for what only happens once, and a measured one."""
 MESSAGES = {
     "out_of_memory": "not enough memory for this request: shorten it, or try later",
     "non_finite_logits": "the model computed something that is not a number",
@@ -112,8 +113,7 @@ class BatchingEngine:
         The first pass packs quantized weights and fills allocators: after it, the first request is like any other.
         The second tells the pace what to expect. To be called before any sequence is there.
         """
-        tokens = min(REHEARSAL_TOKENS, self._model.max_model_len - 1)
-        for _ in range(2):
+        for tokens in (FIRST_TOKENS, min(REHEARSAL_TOKENS, self._model.max_model_len - 1)):
             began = self._clock()
             self._model.forward([Chunk(0, 0, [0] * tokens, 1)]).tolist()
             prefilled = self._clock()
