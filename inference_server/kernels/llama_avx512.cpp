@@ -442,8 +442,8 @@ struct Model {
     Scratch** scratch = nullptr;
 
     // The step in progress.
-    int rows = 0, wanted = 0, chunks = 0;
-    const int32_t *slot = nullptr, *start = nullptr, *count = nullptr, *logits = nullptr, *tokens = nullptr;
+    int rows = 0, wanted = 0;
+    const int32_t *slot = nullptr, *start = nullptr, *count = nullptr, *tokens = nullptr;
     float* result = nullptr;
     Buffer row_slot, row_position, wanted_row, first_row, block_chunk, block_row;
     int blocks = 0;
@@ -861,8 +861,8 @@ int llama_forward(Model* m, int chunks, const int32_t* slot, const int32_t* star
             }
         }
     }
-    m->rows = rows, m->wanted = wanted, m->chunks = chunks, m->blocks = blocks;
-    m->slot = slot, m->start = start, m->count = count, m->logits = logits, m->tokens = tokens, m->result = result;
+    m->rows = rows, m->wanted = wanted, m->blocks = blocks;
+    m->slot = slot, m->start = start, m->count = count, m->tokens = tokens, m->result = result;
     for (int i = 0; i < 8 * s.layers + 8; i++) m->counters[i].store(0, std::memory_order_relaxed);
     m->team.run(work, m);
     return 0;

@@ -12,7 +12,7 @@ from pydantic import Field, StrictBool, StrictInt, ValidationInfo, field_validat
 from inference_server.text.tokenizer import Message, Tokenizer
 from inference_server.web.ask import Ask, Chat
 from inference_server.web.choice import Entry, Piece
-from inference_server.web.generation import Usage, WholeChoice
+from inference_server.web.generation import Usage, WholeChoice, usage_frame
 from inference_server.web.logprobs import of_chat
 from inference_server.web.sampling import MaxTokens, OpenAIFields, StrictSchema
 
@@ -121,7 +121,7 @@ class ChatFormat:
         """Return the frame that ends a stream that went well."""
         if not self._include_usage:
             return b""
-        return self._chunk + b',"choices":[],"usage":' + orjson.dumps(usage.document()) + b"}\n\n"
+        return usage_frame(self._chunk, usage)
 
     def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> dict[str, Any]:
         """Return the body of an answer that is not streamed."""

@@ -13,7 +13,7 @@ from pydantic import Field, PlainValidator, StrictBool, StrictInt, ValidationInf
 from inference_server.text.tokenizer import Tokenizer
 from inference_server.web.ask import MAX_CHOICES, Ask
 from inference_server.web.choice import Entry, Piece
-from inference_server.web.generation import Usage, WholeChoice
+from inference_server.web.generation import Usage, WholeChoice, usage_frame
 from inference_server.web.logprobs import of_completion
 from inference_server.web.sampling import OpenAIFields
 
@@ -117,7 +117,7 @@ class CompletionFormat:
         """Return the frame that ends a stream that went well."""
         if not self._include_usage:
             return b""
-        return self._chunk + b',"choices":[],"usage":' + orjson.dumps(usage.document()) + b"}\n\n"
+        return usage_frame(self._chunk, usage)
 
     def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> dict[str, Any]:
         """Return the body of an answer that is not streamed."""

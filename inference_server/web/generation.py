@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from inference_server.engine.client import EngineClient, Generation, GenerationAborted
 from inference_server.engine.interface import SequenceOutput
 from inference_server.web import errors
@@ -41,6 +43,11 @@ class Usage:
     def document(self) -> dict[str, Any]:
         """Return the counts as OpenAI's API shows them."""
         return {**self.counts(), "prompt_tokens_details": {"cached_tokens": self.cached_tokens}}
+
+
+def usage_frame(chunk: bytes, usage: Usage) -> bytes:
+    """Return OpenAI's last frame before the end, with the usage of the whole request; `chunk` opens every frame."""
+    return chunk + b',"choices":[],"usage":' + orjson.dumps(usage.document()) + b"}\n\n"
 
 
 @dataclass(frozen=True)
