@@ -1,7 +1,7 @@
 // The forward pass of the Llama family on a CPU with AVX512-BF16, for any mix of prefill and decode.
 //
 // One call computes one step: every thread runs the same function over stages (norm, qkv, rope, attention, ...), takes
-// tasks of a stage from a shared counter, and meets the others at a barrier. Between calls the threads sleep.
+// tasks of a stage from a shared counter, and goes on when all of them are done. Between calls the threads sleep.
 //
 // All matrix products use one microkernel, `tile`: up to 6 rows of A times 64 columns of B, with vdpbf16ps over pairs of
 // k. So everything that is multiplied is laid out for it, in 32-bit units of two bf16 neighbours in k:
@@ -99,9 +99,21 @@ struct Buffer {
 
 // ---------------------------------------------------------------------------------------------------- threads
 
+// A stage of a step: tasks are taken by number, and the stage is over when all of them are done.
+struct Stage {
+    alignas(64) std::atomic<int> next{0};
+    alignas(64) std::atomic<int> done{0};
+};
+
+// Threads that help the calling one. Nobody waits for a thread that holds no task: one whose core another process uses
+// just now takes none, and the others go on without it.
 struct Team {
+    static constexpr int kClosed = 1 << 30;
+
     int size = 1;
-    std::atomic<int> arrived{0}, phase{0}, round{0}, sleepers{0};
+    alignas(64) std::atomic<int> round{0};
+    std::atomic<int> inside{kClosed};   // helpers in the job of this round, and whether more may come in
+    std::atomic<int> sleepers{0};
     std::atomic<bool> ending{false};
     void (*job)(void*, int) = nullptr;
     void* argument = nullptr;
@@ -112,29 +124,31 @@ struct Team {
         int index;
     };
 
-    static void wait_for(std::atomic<int>& word, int old, std::atomic<int>& sleepers, int spins) {
+    template <class F> void wait_until(std::atomic<int>& word, int spins, F is_reached) {
         for (int i = 0; i < spins; i++) {
-            if (word.load(std::memory_order_acquire) != old) return;
+            if (is_reached(word.load(std::memory_order_acquire))) return;
             _mm_pause();
         }
         sleepers.fetch_add(1);
-        while (word.load() == old) syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, old, nullptr, nullptr, 0);
+        for (int seen; !is_reached(seen = word.load());)
+            syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
         sleepers.fetch_sub(1);
     }
 
-    static void wake(std::atomic<int>& word, std::atomic<int>& sleepers) {
+    void wake(std::atomic<int>& word) {
         if (sleepers.load()) syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0);
     }
 
     static void* loop(void* p) {
         Start start = *static_cast<Start*>(p);
         free(p);
-        Team* team = start.team;
+        Team& team = *start.team;
         for (int round = 0;;) {
-            wait_for(team->round, round, team->sleepers, 0);
-            round = team->round.load();
-            if (team->ending.load()) return nullptr;
-            team->job(team->argument, start.index);
+            team.wait_until(team.round, 0, [&](int now) { return now != round; });
+            round = team.round.load();
+            if (team.ending.load()) return nullptr;
+            if (!(team.inside.fetch_add(1) & kClosed)) team.job(team.argument, start.index);
+            if (team.inside.fetch_sub(1) == kClosed + 1) team.wake(team.inside);
         }
     }
 
@@ -152,30 +166,30 @@ struct Team {
         return true;
     }
 
-    void barrier() {
-        if (size == 1) return;
-        int now = phase.load(std::memory_order_relaxed);
-        if (arrived.fetch_add(1, std::memory_order_acq_rel) == size - 1) {
-            arrived.store(0, std::memory_order_relaxed);
-            phase.store(now + 1);
-            wake(phase, sleepers);
-        } else {
-            wait_for(phase, now, sleepers, kSpins);
-        }
+    template <class F> void each(Stage& stage, int count, F f) {
+        int mine = 0;
+        for (int i; (i = stage.next.fetch_add(1, std::memory_order_relaxed)) < count; mine++) f(i);
+        if (mine && stage.done.fetch_add(mine) + mine == count) wake(stage.done);
+        else wait_until(stage.done, kSpins, [count](int done) { return done >= count; });
     }
 
+    // Returns when all is done and no helper reads the argument any more.
     void run(void (*work)(void*, int), void* with) {
         job = work;
         argument = with;
+        if (size == 1) return work(with, 0);
+        inside.fetch_and(~kClosed);
         round.fetch_add(1);
-        wake(round, sleepers);
-        work(with, 0);   // ends with a barrier
+        wake(round);
+        work(with, 0);
+        inside.fetch_or(kClosed);
+        wait_until(inside, kSpins, [](int now) { return now == kClosed; });
     }
 
     void stop() {
         ending.store(true);
         round.fetch_add(1);
-        wake(round, sleepers);
+        wake(round);
         for (int i = 1; i < size; i++) pthread_join(threads[i], nullptr);
     }
 };
@@ -448,7 +462,7 @@ struct Model {
     Buffer row_slot, row_position, wanted_row, first_row, block_chunk, block_row;
     int blocks = 0;
     Buffer x, x_wanted, normed, qkv, queries, attended, inner;
-    std::atomic<int>* counters = nullptr;
+    Stage* stages = nullptr;
 
     int max_len() const { return (s.max_len + kPage - 1) / kPage * kPage; }
     int qkv_columns() const { return (s.heads + 2 * s.kv_heads) * s.head_dim; }
@@ -465,9 +479,7 @@ struct Worker {
     Scratch& scratch;
 
     template <class F> void each(int count, F f) {
-        std::atomic<int>& next = m.counters[stage++];
-        for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) f(i);
-        m.team.barrier();
+        m.team.each(m.stages[stage++], count, f);
     }
 
     void norm(const float* x, const float* weight, int n, bf16* out) {
@@ -697,7 +709,6 @@ struct Worker {
 
     void run() {
         const LlamaShape& s = m.s;
-        // Read now: after the last barrier of a step the caller may already be writing the next one down.
         int rows = m.rows;
         const int wanted = m.wanted;
         const size_t width = size_t(s.heads) * s.head_dim;
@@ -767,11 +778,11 @@ Model* llama_create(const LlamaShape* shape, const float* cosines, const float* 
     m->s = *shape;
     size_t regions = size_t(shape->layers) * shape->kv_heads * 2;
     m->layers = new (std::nothrow) Layer[shape->layers];
-    m->counters = new (std::nothrow) std::atomic<int>[8 * shape->layers + 8];
+    m->stages = new (std::nothrow) Stage[8 * shape->layers + 8];
     m->scratch = static_cast<Scratch**>(calloc(shape->threads, sizeof(Scratch*)));
     m->cosines = floats(cosines, size_t(shape->max_len) * (shape->head_dim / 2));
     m->sines = floats(sines, size_t(shape->max_len) * (shape->head_dim / 2));
-    bool good = m->layers && m->counters && m->scratch && m->cosines && m->sines;
+    bool good = m->layers && m->stages && m->scratch && m->cosines && m->sines;
     good = good && m->kv.grow(regions * shape->slots * m->region() * 2);
     good = good && m->pool.grow(regions * shape->pages * kPage * shape->head_dim * 2);
     for (int i = 0; good && i < shape->threads; i++)
@@ -792,7 +803,7 @@ void llama_destroy(Model* m) {
                          &m->block_row, &m->x, &m->x_wanted, &m->normed, &m->qkv, &m->queries, &m->attended, &m->inner};
     for (Buffer* buffer : buffers) buffer->release();
     delete[] m->layers;
-    delete[] m->counters;
+    delete[] m->stages;
     free(m->scratch);
     delete m;
 }
@@ -863,7 +874,7 @@ int llama_forward(Model* m, int chunks, const int32_t* slot, const int32_t* star
     }
     m->rows = rows, m->wanted = wanted, m->blocks = blocks;
     m->slot = slot, m->start = start, m->count = count, m->tokens = tokens, m->result = result;
-    for (int i = 0; i < 8 * s.layers + 8; i++) m->counters[i].store(0, std::memory_order_relaxed);
+    for (int i = 0; i < 8 * s.layers + 8; i++) m->stages[i].next.store(0, std::memory_order_relaxed), m->stages[i].done.store(0, std::memory_order_relaxed);
     m->team.run(work, m);
     return 0;
 }
