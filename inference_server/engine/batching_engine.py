@@ -30,8 +30,8 @@ from inference_server.engine.sampler import Choice, Row, prompt_logprobs, sample
 from inference_server.engine.scheduler import PageCopy, Scheduler, Sequence, Work
 from inference_server.models.model import Chunk, Model
 
-FIRST_TOKENS, REHEARSAL_TOKENS = 8, 64
-"""Prompts of the two passes before the first request: a short one for what only happens once, and a measured one."""
+REHEARSAL_TOKENS = 32
+"""Of the prompt that is measured before the first request; each start waits for it."""
 MESSAGES = {
     "out_of_memory": "not enough memory for this request: shorten it, or try later",
     "non_finite_logits": "the model computed something that is not a number",
@@ -108,18 +108,16 @@ class BatchingEngine:
 
     @torch.inference_mode()
     def rehearse(self) -> float:
-        """Run a short prompt and a token through slot 0, and return how long the prompt took in seconds.
+        """Run a prompt and a token through slot 0, and return how long the prompt took in seconds.
 
-        The first pass packs quantized weights and fills allocators: after it, the first request is like any other.
-        The second tells the pace what to expect. To be called before any sequence is there.
+        It tells the pace what to expect, so the model must have run once. To be called before any sequence is there.
         """
-        for tokens in (FIRST_TOKENS, min(REHEARSAL_TOKENS, self._model.max_model_len - 1)):
-            began = self._clock()
-            self._model.forward([Chunk(0, 0, [0] * tokens, 1)]).tolist()
-            prefilled = self._clock()
-            self._model.forward([Chunk(0, tokens, [0], 1)]).tolist()
-            decoded = self._clock()
-        self._pace.rehearsed(tokens, prefilled - began, decoded - prefilled)
+        tokens = min(REHEARSAL_TOKENS, self._model.max_model_len - 1)
+        began = self._clock()
+        self._model.forward([Chunk(0, 0, [0] * tokens, 1)]).tolist()
+        prefilled = self._clock()
+        self._model.forward([Chunk(0, tokens, [0], 1)]).tolist()
+        self._pace.rehearsed(tokens, prefilled - began, self._clock() - prefilled)
         return prefilled - began
 
     def _attempt(self, work: list[Work]) -> list[_Result] | None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 INCURABLE = 65
 
-SLOWEST_STEP_FACTOR = 100
-"""A full step at the end of a long context costs some ten times a rehearsal; a busy node ten times that."""
+SLOWEST_STEP_FACTOR = 200
+"""A full step at the end of a long context costs some twenty times a rehearsal; a busy node ten times that."""
 SLOWEST_STEP_AT_LEAST_SECONDS = 60.0
 
 

@@ -34,6 +34,8 @@ from inference_server.models.native_model import NativeModel, runs_natively
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 DEFAULT_CONTEXT = 2048
 """For the few families whose config names no context length."""
+FIRST_TOKENS = 8
+"""Of the prompt that shows whether the weights make sense."""
 SHARE_OF_PAGES = 4
 """The prefix cache has pages for one in so many tokens of the slots."""
 
@@ -82,7 +84,9 @@ def load(config: EngineConfig, report: Report) -> LoadedModel:
     """
     plan = planned(config)
     model = _llama(plan, plan.llama, report) if plan.llama is not None else _modules(plan, report)
-    if not torch.isfinite(model.forward([Chunk(0, 0, [0], 1)])).all():
+    # The first pass also does what only happens once: it fills allocators and packs what is quantized.
+    first = [0] * min(FIRST_TOKENS, plan.max_model_len)
+    if not torch.isfinite(model.forward([Chunk(0, 0, first, 1)])).all():
         raise CheckpointProblem("ModelInvalid", "use other weights: the model computes something that is not a number")
     return LoadedModel(model, plan.method, str(plan.device), plan.context)
 
