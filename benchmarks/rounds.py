@@ -24,6 +24,15 @@ def closed_round(notebook: Notebook, number: int, contestants: Sequence[Contesta
                     measure_closed(notebook, number, contestant, concurrency)
 
 
+def pair_round(notebook: Notebook, number: int, pair: Sequence[Contestant]) -> None:
+    """Measure only two at every concurrency; the first of them goes first in every other round."""
+    for concurrency in CONCURRENCIES:
+        for contestant in pair if number % 2 else reversed(pair):
+            if contestant.name not in notebook.failed:
+                with notebook.going_on_without(contestant.name):
+                    measure_closed(notebook, number, contestant, concurrency)
+
+
 def open_round(
     notebook: Notebook, number: int, contestants: Sequence[ServerContestant], requests_per_second: float
 ) -> None:

