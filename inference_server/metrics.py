@@ -7,8 +7,6 @@ ours, OpenTelemetry's for generative AI in Prometheus' spelling, and vLLM's. doc
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
 from collections.abc import Iterator, Sequence
 
 from prometheus_client import (
@@ -42,9 +40,6 @@ _OPERATIONS = {"/v1/chat/completions": "chat"}
 """GenAI's word for what a route does; all others complete text."""
 _VLLM_LABELS = ("model_name", "engine")
 
-STEPS_KEPT = 64
-"""Steps are counted so many at a time: while the model steps, each costs five times as much, all caches being cold."""
-
 
 class Metrics:
     """The recorder; each process has one, with a registry of its own. `model` is the model's id in the API."""
@@ -55,8 +50,6 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.model = model
         self._kv_tokens = 0
-        self._steps: deque[tuple[float, int, int, int]] = deque()
-        """Seconds, sequences advanced, prompt tokens and tokens generated of the latest steps, not counted yet."""
         self._labels: dict[str, tuple[str, ...]] = {}
         ProcessCollector(registry=self.registry)
         self._make_ours()
@@ -213,27 +206,17 @@ class Metrics:
 
     def step(self, seconds: float, output: StepOutput, tokens: int) -> None:
         """Note one engine step that generated `tokens` in all."""
-        self._steps.append((seconds, output.decode_tokens, output.prefill_tokens, tokens))
+        self._step.observe(seconds)
+        if output.decode_tokens:
+            self._batch.observe(output.decode_tokens)
+        if worked := output.prefill_tokens + tokens:
+            self._vllm_iteration.observe(worked)
+        self._prefill_tokens.inc(output.prefill_tokens)
+        self._completion_tokens.inc(tokens)
         self._kv_tokens = output.kv_tokens
-        if len(self._steps) >= STEPS_KEPT:
-            self._count_steps()
-
-    def _count_steps(self) -> None:
-        # One by one: who asks for the metrics is another thread than the one that notes steps.
-        with contextlib.suppress(IndexError):
-            while True:
-                seconds, decode_tokens, prefill_tokens, tokens = self._steps.popleft()
-                self._step.observe(seconds)
-                if decode_tokens:
-                    self._batch.observe(decode_tokens)
-                if prefill_tokens + tokens:
-                    self._vllm_iteration.observe(prefill_tokens + tokens)
-                self._prefill_tokens.inc(prefill_tokens)
-                self._completion_tokens.inc(tokens)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
-        self._count_steps()
         return generate_latest(self.registry)
 
     def labels(self) -> dict[str, tuple[str, ...]]:
