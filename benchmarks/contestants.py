@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import uvloop
 
@@ -61,17 +59,17 @@ class ServerContestant:
     def warm_up(self) -> None:
         """Send one request, then eight at once: some compile or allocate anew for more than one."""
         for count in (1,) if self._server.one_at_a_time else (1, 8):
-            _run(closed_loop(self._server.port, self._requests(count), count, ANSWER_SECONDS))
+            uvloop.run(closed_loop(self._server.port, self._requests(count), count, ANSWER_SECONDS))
 
     def closed(self, concurrency: int) -> Load:
         """Run the closed loop."""
         window = ONE_AT_A_TIME_SECONDS if self._server.one_at_a_time else WINDOW_SECONDS
         requests = self._requests(REQUESTS[concurrency])
-        return _whole(_run(closed_loop(self._server.port, requests, concurrency, window)))
+        return _whole(uvloop.run(closed_loop(self._server.port, requests, concurrency, window)))
 
     def open(self, arrivals: list[float]) -> Load:
         """Send one request at each of `arrivals`."""
-        return _whole(_run(open_loop(self._server.port, self._requests(len(arrivals)), arrivals)))
+        return _whole(uvloop.run(open_loop(self._server.port, self._requests(len(arrivals)), arrivals)))
 
     def _requests(self, count: int) -> list[bytes]:
         server, prompts = self._server, models.prompts(PROMPT_TOKENS, next(_seeds))
@@ -108,12 +106,6 @@ class EngineContestant:
         question = {"concurrency": concurrency, "requests": requests, "seed": next(_seeds)}
         answer = self.worker.ask({**question, "prompt_tokens": PROMPT_TOKENS, "new_tokens": NEW_TOKENS})
         return Load(answer["tokens"], answer["seconds"], answer["ttft_seconds"])
-
-
-def _run(load: Coroutine[Any, Any, Load]) -> Load:
-    """Return what `load` comes to, on the event loop that takes the least of the cores that it shares."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(load)
 
 
 def _whole(load: Load) -> Load:

