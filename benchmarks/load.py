@@ -66,9 +66,10 @@ async def closed_loop(port: int, requests: Sequence[bytes], concurrency: int, wi
         done, late = await asyncio.wait(tasks, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
     for task in late:
         task.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
-    for task in done:
-        task.result()
+    # Each outcome is looked at: an error that nobody asks a task for is logged whenever the task is collected.
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
     return _load(replies, ended - began)
 
 

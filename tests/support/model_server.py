@@ -72,6 +72,8 @@ class RunningServer:
     metrics: Metrics
     model_server: ModelServer
     failures: list[BaseException] = field(default_factory=list)
+    begun: int = 0
+    """Answers to `http` whose first piece of the body was sent."""
 
     async def events(self, path: str, body: dict[str, Any]) -> list[str]:
         """POST and return the payloads of the answered server-sent events, comments left out."""
@@ -114,7 +116,20 @@ async def starting_server(**given: Any) -> AsyncIterator[RunningServer]:
     model_server = ModelServer(settings.model_id, settings.max_tokens, settings.max_queue_depth, state, client, metrics)
     keys = ApiKeys(settings.api_keys_dir) if settings.api_keys_dir else None
     app = create_app(model_server, metrics, keys)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+
+    async def app_that_counts(scope: Any, receive: Any, send: Any) -> None:
+        has_begun = False
+
+        async def sent(message: dict[str, Any]) -> None:
+            nonlocal has_begun
+            await send(message)
+            if message["type"] == "http.response.body" and not has_begun:
+                has_begun = True
+                server.begun += 1
+
+        await app(scope, receive, sent)
+
+    transport = httpx.ASGITransport(app_that_counts, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:
         server = RunningServer(app, http, client, state, engine, metrics, model_server)
         working = asyncio.create_task(_work(settings, server))
