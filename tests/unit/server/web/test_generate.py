@@ -52,7 +52,7 @@ async def test_a_stream_carries_the_same_text_and_ends_with_reason_usage_and_don
 
 async def test_a_stream_never_shows_the_beginning_of_a_stop_string() -> None:
     body = {"text": "hello", "max_tokens": 50, "temperature": 0, "stop": ["then of and"], "stream": True}
-    async with running_server(fake_tokens_per_second=500.0) as server:
+    async with running_server(fake_tokens_per_second=20.0) as server:
         chunks = chunks_of(await server.events("/generate", body))
     assert "".join(chunk["text"] for chunk in chunks) == " queue still "
     assert len(chunks) > 2
