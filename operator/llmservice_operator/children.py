@@ -31,6 +31,7 @@ class Children:
     deployment: Manifest | None = None
     service: Manifest | None = None
     autoscaler: Manifest | None = None
+    disruption_budget: Manifest | None = None
     claims: tuple[Manifest, ...] = ()
     config_maps: tuple[Manifest, ...] = ()
     jobs: tuple[Manifest, ...] = ()

@@ -145,6 +145,11 @@ def autoscaler(name: str) -> str:
     return name
 
 
+def disruption_budget(name: str) -> str:
+    """Return the name of the PodDisruptionBudget of the LLMService `name`."""
+    return name
+
+
 def config_map(name: str, content_hash: str) -> str:
     """Return the name of the immutable ConfigMap whose data has `content_hash`."""
     return f"{name}-config-{content_hash}"

@@ -23,7 +23,7 @@ from tests.support.stage import (
 RETAINED = {"reclaimPolicy": "Retain"}
 COLLECTED_SECONDS = 45.0
 """The garbage collector looks for new kinds, ours among them, every 30 s; from then on it takes moments."""
-OWNED_KINDS = ("ConfigMap", "Job", "Deployment", "Service", "HorizontalPodAutoscaler", "Pod")
+OWNED_KINDS = ("ConfigMap", "Job", "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Pod")
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def _nothing_owned(api: Api) -> bool:
 
 
 async def test_deletion_leaves_nothing_but_the_retained_cache(operated: Api) -> None:
-    await operated.create(llmservice("llama", scaling=autoscaled(), cache=RETAINED))
+    await operated.create(llmservice("llama", scaling=autoscaled(), disruption={"maxUnavailable": 1}, cache=RETAINED))
     await serve(operated, "llama")
     await operated.delete("LLMService", "llama")
     await operated.eventually("everything owned is gone", lambda: _nothing_owned(operated), COLLECTED_SECONDS)

@@ -23,9 +23,9 @@ async def _name_of(api: Api, kind: str) -> str:
     return str((await api.all(kind))[0]["metadata"]["name"])
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "Service", "HorizontalPodAutoscaler", "ConfigMap"])
+@pytest.mark.parametrize("kind", ["Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "ConfigMap"])
 async def test_a_deleted_child_comes_back(api: Api, kind: str) -> None:
-    await api.create(llmservice("llama", scaling=autoscaled()))
+    await api.create(llmservice("llama", scaling=autoscaled(), disruption={"maxUnavailable": 1}))
     await serve(api, "llama")
     name = await _name_of(api, kind)
     uid = (await api.get(kind, name))["metadata"]["uid"]

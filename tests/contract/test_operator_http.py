@@ -34,6 +34,7 @@ KINDS: Final = [
     "LLMService",
     "PersistentVolumeClaim",
     "Pod",
+    "PodDisruptionBudget",
     "Service",
 ]
 READY: Final = {"type": "Ready", "status": "True", "reason": "AllReplicasReady", "message": ""}

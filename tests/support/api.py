@@ -22,6 +22,7 @@ PATHS = {
     "ReplicaSet": ("apis/apps/v1", "replicasets"),
     "Service": ("api/v1", "services"),
     "HorizontalPodAutoscaler": ("apis/autoscaling/v2", "horizontalpodautoscalers"),
+    "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
     "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
     "ConfigMap": ("api/v1", "configmaps"),
     "ResourceQuota": ("api/v1", "resourcequotas"),
@@ -85,6 +86,13 @@ class Api:
     async def delete(self, kind: str, name: str, propagation: str = "Background") -> None:
         """Delete an object."""
         await self._json("DELETE", self._path(kind, name), params={"propagationPolicy": propagation})
+
+    async def evict(self, pod: str) -> bool:
+        """Evict a pod as `kubectl drain` does; return whether its PodDisruptionBudget allowed it."""
+        too_many = 429
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": self.namespace}}
+        answer = await self._http.post(f"{self._path('Pod', pod)}/eviction", json=body)
+        return answer.status_code != too_many and bool(answer.raise_for_status())
 
     async def eventually(self, what: str, check: Callable[[], Any], within_seconds: float = 10.0) -> Any:
         """Return the first true answer of the coroutine function `check`; fail with `what` after the deadline."""

@@ -93,6 +93,7 @@ def children_of(*live: Manifest, **others: Any) -> Children:
         deployment=next(iter(kinds.get("Deployment", ())), None),
         service=next(iter(kinds.get("Service", ())), None),
         autoscaler=next(iter(kinds.get("HorizontalPodAutoscaler", ())), None),
+        disruption_budget=next(iter(kinds.get("PodDisruptionBudget", ())), None),
         claims=tuple(kinds.get("PersistentVolumeClaim", ())),
         config_maps=tuple(kinds.get("ConfigMap", ())),
         jobs=tuple(kinds.get("Job", ())),

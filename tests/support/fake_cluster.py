@@ -68,6 +68,7 @@ class FakeCluster:
             deployment=deployment,
             service=next(iter(self._ours(owner, "Service")), None),
             autoscaler=next(iter(self._ours(owner, "HorizontalPodAutoscaler")), None),
+            disruption_budget=next(iter(self._ours(owner, "PodDisruptionBudget")), None),
             claims=tuple(self._ours(owner, "PersistentVolumeClaim")),
             config_maps=tuple(self._ours(owner, "ConfigMap")),
             jobs=tuple(jobs),

@@ -98,6 +98,7 @@ class LiveCluster:
             deployment=deployment,
             service=_only(ours[resources.SERVICES]),
             autoscaler=_only(ours[resources.AUTOSCALERS]),
+            disruption_budget=_only(ours[resources.DISRUPTION_BUDGETS]),
             claims=tuple(ours[resources.CLAIMS]),
             config_maps=tuple(ours[resources.CONFIG_MAPS]),
             jobs=tuple(jobs),

@@ -14,6 +14,7 @@ from llmservice_operator.desired.deployment import deployment
 from llmservice_operator.desired.effective import effective
 from llmservice_operator.desired.horizontal_pod_autoscaler import horizontal_pod_autoscaler
 from llmservice_operator.desired.persistent_volume_claim import persistent_volume_claim
+from llmservice_operator.desired.pod_disruption_budget import pod_disruption_budget
 from llmservice_operator.desired.replicas import fixed_replicas, is_autoscaled, replicas_handover
 from llmservice_operator.desired.service import service
 from llmservice_operator.desired.warmup import warmup
@@ -29,7 +30,9 @@ class Desired:
     """What to write, in order: the hand-over of replicas, the manifests, the deletions."""
 
     manifests: tuple[Manifest, ...] = ()
-    """Complete bodies for server-side apply: PVC, ConfigMap, Job, Deployment, Service, HorizontalPodAutoscaler."""
+    """Complete bodies for server-side apply: PVC, ConfigMap, Job, Deployment, Service, HorizontalPodAutoscaler,
+    PodDisruptionBudget.
+    """
     replicas_handover: Manifest | None = None
     """A partial Deployment for the second field manager, to be applied before the Deployment itself."""
     deletions: tuple[Manifest, ...] = ()
@@ -58,8 +61,9 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     replicas = fixed_replicas(llmservice, children, can_load=facts is not None and not is_lost(cache, facts))
     deployments = [] if facts is None else [deployment(llmservice, values, facts, children, replicas)]
     scalers = [horizontal_pod_autoscaler(llmservice)] if deployments and is_autoscaled(llmservice) else []
+    budgets = [] if llmservice.spec.disruption is None else [pod_disruption_budget(llmservice)]
     return Desired(
-        manifests=(*volumes, *environments, *jobs.manifests, *deployments, service(llmservice), *scalers),
+        manifests=(*volumes, *environments, *jobs.manifests, *deployments, service(llmservice), *scalers, *budgets),
         replicas_handover=replicas_handover(llmservice, children) if deployments and replicas is None else None,
         deletions=prune.not_going(
             [
@@ -67,6 +71,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
                 *prune.surplus_config_maps(environments, children),
                 *prune.surplus_claims(llmservice, cache, children),
                 *prune.surplus_autoscaler(llmservice, children),
+                *prune.surplus_disruption_budget(llmservice, children),
             ]
         ),
         wake_after_seconds=jobs.wake_after_seconds,

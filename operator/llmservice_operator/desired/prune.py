@@ -49,6 +49,13 @@ def surplus_autoscaler(llmservice: LLMService, children: Children) -> list[Manif
     return [children.autoscaler]
 
 
+def surplus_disruption_budget(llmservice: LLMService, children: Children) -> list[Manifest]:
+    """Return the budget when the spec asks for none."""
+    if children.disruption_budget is None or llmservice.spec.disruption is not None:
+        return []
+    return [children.disruption_budget]
+
+
 def not_going(manifests: list[Manifest]) -> tuple[Manifest, ...]:
     """Return those that are not being deleted already."""
     return tuple(item for item in manifests if not is_being_deleted(item))

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from llmservice_operator.schema.cache import Cache
+from llmservice_operator.schema.disruption import Disruption
 from llmservice_operator.schema.engine import Engine
 from llmservice_operator.schema.references import Flag, Int32
 from llmservice_operator.schema.resources import Resources
@@ -95,6 +96,11 @@ class Spec(Structure):
         default_factory=Rollout,
         description="How replicas are replaced when the spec changes. Default: one new replica first. Example: "
         "{drainTimeoutSeconds: 300}.",
+    )
+    disruption: Disruption | None = Field(
+        None,
+        description="A PodDisruptionBudget: how many replicas a drain of nodes may take away at once. Default: none. "
+        "Example: {maxUnavailable: 1}.",
     )
     observability: Observability = Field(
         default_factory=Observability,

@@ -34,6 +34,7 @@ def test_the_operator_has_exactly_these_rights() -> None:
         ("", "persistentvolumeclaims"): child,
         ("batch", "jobs"): child,
         ("autoscaling", "horizontalpodautoscalers"): child,
+        ("policy", "poddisruptionbudgets"): child,
         ("", "pods"): ["get", "list", "watch"],
         ("", "events"): ["list"],
         ("events.k8s.io", "events"): ["create", "patch"],

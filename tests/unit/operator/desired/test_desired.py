@@ -137,6 +137,7 @@ SPECS = st.fixed_dictionaries(
         "cache": st.sampled_from([{"claimName": "shared"}, {"accessMode": "ReadWriteMany"}, {"size": "1Ti"}]),
         "service": st.sampled_from([{"port": 8080}, {"sessionAffinity": "ClientIP"}]),
         "rollout": st.just({"drainTimeoutSeconds": 0}),
+        "disruption": st.just({"maxUnavailable": "50%"}),
     },
 )
 STAGES = st.sampled_from([lambda llmservice, settings: Children(), caching, cached, serving])
@@ -180,6 +181,7 @@ def applied(children: Children, wanted: Desired) -> Children:
             children.deployment,
             children.service,
             children.autoscaler,
+            children.disruption_budget,
             *children.claims,
             *children.config_maps,
             *children.jobs,

@@ -74,6 +74,13 @@ def test_an_autoscaler_that_is_not_asked_for_any_more_goes() -> None:
     assert desired(make_llmservice(), children, settings, NOW).deletions == (children.autoscaler,)
 
 
+def test_a_disruption_budget_that_is_not_asked_for_any_more_goes() -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(disruption={"maxUnavailable": 1}), settings)
+    assert children.disruption_budget is not None
+    assert desired(make_llmservice(), children, settings, NOW).deletions == (children.disruption_budget,)
+
+
 def test_what_is_being_deleted_is_not_deleted_again() -> None:
     settings = make_settings()
     children = serving(make_llmservice(scaling=SCALING), settings)

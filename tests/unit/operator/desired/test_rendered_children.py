@@ -52,6 +52,12 @@ def test_a_full_autoscaler_has_canonical_quantities_and_the_users_behavior(
     data_regression.check(manifest_of(manifests, "HorizontalPodAutoscaler"))
 
 
+def test_a_disruption_budget(data_regression: DataRegressionFixture) -> None:
+    llmservice, settings = make_llmservice(disruption={"maxUnavailable": 1}), make_settings()
+    manifests = desired(llmservice, cached(llmservice, settings), settings, NOW).manifests
+    data_regression.check(manifest_of(manifests, "PodDisruptionBudget"))
+
+
 @pytest.mark.parametrize("kind", ["ConfigMap", "Deployment"])
 def test_a_child_of_a_spec_with_source_pvc(kind: str, data_regression: DataRegressionFixture) -> None:
     llmservice = make_llmservice(source={"pvc": {"claimName": "models", "path": "gemma/270m"}})
