@@ -30,6 +30,7 @@ class Children:
 
     deployment: Manifest | None = None
     service: Manifest | None = None
+    service_account: Manifest | None = None
     autoscaler: Manifest | None = None
     disruption_budget: Manifest | None = None
     claims: tuple[Manifest, ...] = ()

@@ -145,6 +145,11 @@ def autoscaler(name: str) -> str:
     return name
 
 
+def service_account(name: str) -> str:
+    """Return the name of the account that the pods of the LLMService `name` run as."""
+    return f"{name}-{APP_NAME}"
+
+
 def disruption_budget(name: str) -> str:
     """Return the name of the PodDisruptionBudget of the LLMService `name`."""
     return name

@@ -23,7 +23,16 @@ from tests.support.stage import (
 RETAINED = {"reclaimPolicy": "Retain"}
 COLLECTED_SECONDS = 45.0
 """The garbage collector looks for new kinds, ours among them, every 30 s; from then on it takes moments."""
-OWNED_KINDS = ("ConfigMap", "Job", "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Pod")
+OWNED_KINDS = (
+    "ConfigMap",
+    "Job",
+    "Deployment",
+    "Service",
+    "ServiceAccount",
+    "HorizontalPodAutoscaler",
+    "PodDisruptionBudget",
+    "Pod",
+)
 
 
 @pytest.fixture

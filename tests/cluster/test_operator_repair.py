@@ -23,7 +23,10 @@ async def _name_of(api: Api, kind: str) -> str:
     return str((await api.all(kind))[0]["metadata"]["name"])
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "ConfigMap"])
+@pytest.mark.parametrize(
+    "kind",
+    ["Deployment", "Service", "ServiceAccount", "HorizontalPodAutoscaler", "PodDisruptionBudget", "ConfigMap"],
+)
 async def test_a_deleted_child_comes_back(api: Api, kind: str) -> None:
     await api.create(llmservice("llama", scaling=autoscaled(), disruption={"maxUnavailable": 1}))
     await serve(api, "llama")

@@ -36,6 +36,7 @@ KINDS: Final = [
     "Pod",
     "PodDisruptionBudget",
     "Service",
+    "ServiceAccount",
 ]
 READY: Final = {"type": "Ready", "status": "True", "reason": "AllReplicasReady", "message": ""}
 

@@ -92,6 +92,7 @@ def children_of(*live: Manifest, **others: Any) -> Children:
     return Children(
         deployment=next(iter(kinds.get("Deployment", ())), None),
         service=next(iter(kinds.get("Service", ())), None),
+        service_account=next(iter(kinds.get("ServiceAccount", ())), None),
         autoscaler=next(iter(kinds.get("HorizontalPodAutoscaler", ())), None),
         disruption_budget=next(iter(kinds.get("PodDisruptionBudget", ())), None),
         claims=tuple(kinds.get("PersistentVolumeClaim", ())),

@@ -67,6 +67,7 @@ class FakeCluster:
         return Children(
             deployment=deployment,
             service=next(iter(self._ours(owner, "Service")), None),
+            service_account=next(iter(self._ours(owner, "ServiceAccount")), None),
             autoscaler=next(iter(self._ours(owner, "HorizontalPodAutoscaler")), None),
             disruption_budget=next(iter(self._ours(owner, "PodDisruptionBudget")), None),
             claims=tuple(self._ours(owner, "PersistentVolumeClaim")),

@@ -97,6 +97,7 @@ class LiveCluster:
         return Children(
             deployment=deployment,
             service=_only(ours[resources.SERVICES]),
+            service_account=_only(ours[resources.SERVICE_ACCOUNTS]),
             autoscaler=_only(ours[resources.AUTOSCALERS]),
             disruption_budget=_only(ours[resources.DISRUPTION_BUDGETS]),
             claims=tuple(ours[resources.CLAIMS]),

@@ -39,6 +39,7 @@ DEPLOYMENTS: Final = Resource("apps/v1", "Deployment", "deployments")
 SERVICES: Final = Resource("v1", "Service", "services")
 AUTOSCALERS: Final = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 DISRUPTION_BUDGETS: Final = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+SERVICE_ACCOUNTS: Final = Resource("v1", "ServiceAccount", "serviceaccounts")
 CLAIMS: Final = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 CONFIG_MAPS: Final = Resource("v1", "ConfigMap", "configmaps")
 JOBS: Final = Resource("batch/v1", "Job", "jobs")
@@ -46,7 +47,17 @@ PODS: Final = Resource("v1", "Pod", "pods")
 CORE_EVENTS: Final = Resource("v1", "Event", "events")
 EVENTS: Final = Resource("events.k8s.io/v1", "Event", "events")
 
-CHILDREN: Final = (DEPLOYMENTS, SERVICES, AUTOSCALERS, DISRUPTION_BUDGETS, CLAIMS, CONFIG_MAPS, JOBS, PODS)
+CHILDREN: Final = (
+    DEPLOYMENTS,
+    SERVICES,
+    SERVICE_ACCOUNTS,
+    AUTOSCALERS,
+    DISRUPTION_BUDGETS,
+    CLAIMS,
+    CONFIG_MAPS,
+    JOBS,
+    PODS,
+)
 """The kinds that are watched around an LLMService. Pods are only read; their controllers make them."""
 
 _BY_KIND: Final = {resource.kind: resource for resource in (LLMSERVICES, *CHILDREN)}

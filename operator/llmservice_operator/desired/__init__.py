@@ -17,6 +17,7 @@ from llmservice_operator.desired.persistent_volume_claim import persistent_volum
 from llmservice_operator.desired.pod_disruption_budget import pod_disruption_budget
 from llmservice_operator.desired.replicas import fixed_replicas, is_autoscaled, replicas_handover
 from llmservice_operator.desired.service import service
+from llmservice_operator.desired.service_account import service_account
 from llmservice_operator.desired.warmup import warmup
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
@@ -30,7 +31,7 @@ class Desired:
     """What to write, in order: the hand-over of replicas, the manifests, the deletions."""
 
     manifests: tuple[Manifest, ...] = ()
-    """Complete bodies for server-side apply: PVC, ConfigMap, Job, Deployment, Service, HorizontalPodAutoscaler,
+    """Complete bodies for server-side apply: ServiceAccount, PVC, ConfigMap, Job, Deployment, Service, HorizontalPodAutoscaler,
     PodDisruptionBudget.
     """
     replicas_handover: Manifest | None = None
@@ -63,7 +64,16 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     scalers = [horizontal_pod_autoscaler(llmservice)] if deployments and is_autoscaled(llmservice) else []
     budgets = [] if llmservice.spec.disruption is None else [pod_disruption_budget(llmservice)]
     return Desired(
-        manifests=(*volumes, *environments, *jobs.manifests, *deployments, service(llmservice), *scalers, *budgets),
+        manifests=(
+            service_account(llmservice),
+            *volumes,
+            *environments,
+            *jobs.manifests,
+            *deployments,
+            service(llmservice),
+            *scalers,
+            *budgets,
+        ),
         replicas_handover=replicas_handover(llmservice, children) if deployments and replicas is None else None,
         deletions=prune.not_going(
             [

@@ -63,7 +63,7 @@ def pod_template(llmservice: LLMService, values: Effective, facts: ModelFacts, c
 def _pod_spec(llmservice: LLMService, values: Effective, facts: ModelFacts, children: Children) -> Manifest:
     drain_seconds = llmservice.spec.rollout.drain_timeout_seconds
     spec: Manifest = {
-        **pod_security(),
+        **pod_security(llmservice),
         **placement(values, children, facts.claim if facts.source == "cache" else None),
         # A server counts both of its deadlines from SIGTERM on.
         "terminationGracePeriodSeconds": max(drain_seconds, ENDPOINT_GRACE_SECONDS) + TERMINATION_MARGIN_SECONDS,

@@ -80,7 +80,7 @@ def _pod_spec(llmservice: LLMService, values: Effective, cache: CachedModel, chi
         ],
     }
     spec: Manifest = {
-        **pod_security(),
+        **pod_security(llmservice),
         **placement(values, children, cache.claim),
         "restartPolicy": "Never",
         "containers": [container],

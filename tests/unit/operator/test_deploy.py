@@ -30,6 +30,7 @@ def test_the_operator_has_exactly_these_rights() -> None:
         ("llmservice.dev", "llmservices/finalizers"): ["update"],
         ("apps", "deployments"): child,
         ("", "services"): child,
+        ("", "serviceaccounts"): child,
         ("", "configmaps"): child,
         ("", "persistentvolumeclaims"): child,
         ("batch", "jobs"): child,

@@ -52,6 +52,7 @@ async def test_children_come_first_and_the_status_once_at_the_end() -> None:
     cluster = cluster_with()
     await run(cluster)
     assert cluster.writes == [
+        "created ServiceAccount llama-llmservice",
         "created PersistentVolumeClaim llama-cache",
         "created Service llama",
         "status LLMService llama",
@@ -86,7 +87,7 @@ async def test_a_refused_claim_holds_back_the_job_but_not_the_service() -> None:
     refusal = Refusal("PersistentVolumeClaim", "llama-cache", "QuotaExceeded", "exceeded quota: none")
     cluster.errors["PersistentVolumeClaim"] = RefusedError(refusal, 30)
     assert await run(cluster) == 30
-    assert cluster.writes == ["created Service llama", "status LLMService llama"]
+    assert cluster.writes == ["created ServiceAccount llama-llmservice", "created Service llama", "status LLMService llama"]
     assert condition(cluster, "Stalled") == ("True", "QuotaExceeded")
     assert [notice.type for notice in cluster.notices if notice.reason == "QuotaExceeded"] == ["Warning"]
 

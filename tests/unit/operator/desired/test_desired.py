@@ -31,14 +31,14 @@ def kinds(wanted: Desired) -> list[str]:
 
 
 def test_a_new_llmservice_gets_its_volume_and_its_address_first() -> None:
-    assert kinds(desired(make_llmservice(), Children(), make_settings(), NOW)) == ["PersistentVolumeClaim", "Service"]
+    assert kinds(desired(make_llmservice(), Children(), make_settings(), NOW)) == ["ServiceAccount", "PersistentVolumeClaim", "Service"]
 
 
 def test_the_warm_up_follows_once_the_volume_is_there() -> None:
     llmservice, settings = make_llmservice(), make_settings()
     volume = as_live(manifest_of(desired(llmservice, Children(), settings, NOW).manifests, "PersistentVolumeClaim"))
     wanted = desired(llmservice, children_of(volume), settings, NOW)
-    assert kinds(wanted) == ["PersistentVolumeClaim", "Job", "Service"]
+    assert kinds(wanted) == ["ServiceAccount", "PersistentVolumeClaim", "Job", "Service"]
     annotations = manifest_of(wanted.manifests, "Job")["metadata"]["annotations"]
     assert annotations == {"llmservice.dev/volume-uid": volume["metadata"]["uid"]}
 
@@ -46,6 +46,7 @@ def test_the_warm_up_follows_once_the_volume_is_there() -> None:
 def test_everything_is_there_in_apply_order_once_the_model_is_cached() -> None:
     llmservice, settings = make_llmservice(scaling=SCALING), make_settings()
     assert kinds(desired(llmservice, cached(llmservice, settings), settings, NOW)) == [
+        "ServiceAccount",
         "PersistentVolumeClaim",
         "ConfigMap",
         "Job",
@@ -58,13 +59,13 @@ def test_everything_is_there_in_apply_order_once_the_model_is_cached() -> None:
 def test_source_pvc_needs_neither_volume_nor_job() -> None:
     llmservice = make_llmservice(source={"pvc": {"claimName": "models"}})
     wanted = desired(llmservice, Children(), make_settings(), NOW)
-    assert kinds(wanted) == ["ConfigMap", "Deployment", "Service"]
+    assert kinds(wanted) == ["ServiceAccount", "ConfigMap", "Deployment", "Service"]
 
 
 def test_a_shared_cache_is_mounted_and_never_written() -> None:
     llmservice = make_llmservice(cache={"claimName": "shared"})
     wanted = desired(llmservice, Children(), make_settings(), NOW)
-    assert kinds(wanted) == ["Job", "Service"]
+    assert kinds(wanted) == ["ServiceAccount", "Job", "Service"]
     volumes = manifest_of(wanted.manifests, "Job")["spec"]["template"]["spec"]["volumes"]
     assert {"name": "cache", "persistentVolumeClaim": {"claimName": "shared"}} in volumes
 
@@ -86,7 +87,7 @@ def test_a_suspended_llmservice_keeps_all_but_replicas_and_autoscaler() -> None:
     settings = make_settings()
     children = serving(make_llmservice(scaling=SCALING), settings)
     wanted = desired(make_llmservice(scaling=SCALING, suspend=True), children, settings, NOW)
-    assert kinds(wanted) == ["PersistentVolumeClaim", "ConfigMap", "Job", "Deployment", "Service"]
+    assert kinds(wanted) == ["ServiceAccount", "PersistentVolumeClaim", "ConfigMap", "Job", "Deployment", "Service"]
     assert manifest_of(wanted.manifests, "Deployment")["spec"]["replicas"] == 0
     assert wanted.replicas_handover is None
     assert wanted.deletions == (children.autoscaler,)
@@ -95,7 +96,7 @@ def test_a_suspended_llmservice_keeps_all_but_replicas_and_autoscaler() -> None:
 def test_a_suspended_llmservice_starts_no_warm_up() -> None:
     llmservice, settings = make_llmservice(suspend=True), make_settings()
     volume = as_live(manifest_of(desired(llmservice, Children(), settings, NOW).manifests, "PersistentVolumeClaim"))
-    assert kinds(desired(llmservice, children_of(volume), settings, NOW)) == ["PersistentVolumeClaim", "Service"]
+    assert kinds(desired(llmservice, children_of(volume), settings, NOW)) == ["ServiceAccount", "PersistentVolumeClaim", "Service"]
 
 
 def test_a_deleted_deployment_is_made_again_with_the_same_revision() -> None:
@@ -111,7 +112,7 @@ def test_a_deleted_finished_job_is_not_made_again() -> None:
     llmservice, settings = make_llmservice(), make_settings()
     children = serving(llmservice, settings)
     wanted = desired(llmservice, replace(children, jobs=()), settings, NOW)
-    assert kinds(wanted) == ["PersistentVolumeClaim", "ConfigMap", "Deployment", "Service"]
+    assert kinds(wanted) == ["ServiceAccount", "PersistentVolumeClaim", "ConfigMap", "Deployment", "Service"]
 
 
 def test_no_user_text_is_in_a_selector() -> None:
@@ -180,6 +181,7 @@ def applied(children: Children, wanted: Desired) -> Children:
         for item in (
             children.deployment,
             children.service,
+            children.service_account,
             children.autoscaler,
             children.disruption_budget,
             *children.claims,
