@@ -31,8 +31,8 @@ class Desired:
     """What to write, in order: the hand-over of replicas, the manifests, the deletions."""
 
     manifests: tuple[Manifest, ...] = ()
-    """Complete bodies for server-side apply: ServiceAccount, PVC, ConfigMap, Job, Deployment, Service, HorizontalPodAutoscaler,
-    PodDisruptionBudget.
+    """Complete bodies for server-side apply: ServiceAccount, PVC, ConfigMap, Job, Deployment, Service,
+    HorizontalPodAutoscaler, PodDisruptionBudget.
     """
     replicas_handover: Manifest | None = None
     """A partial Deployment for the second field manager, to be applied before the Deployment itself."""

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from llmservice_operator import names
 from llmservice_operator.children import Children
-from llmservice_operator.desired import model_facts, verdict
+from llmservice_operator.desired import model_facts
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
-from llmservice_operator.desired.verdict import Failure, Verdict
+from llmservice_operator.diagnosis import verdict
+from llmservice_operator.diagnosis.verdict import Failure, Verdict
 from llmservice_operator.manifest import Manifest, condition, is_being_deleted, is_true, named
 from llmservice_operator.schema import LLMService
 

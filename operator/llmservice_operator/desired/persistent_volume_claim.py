@@ -1,10 +1,10 @@
 """The PVC of the model cache."""
 
 from llmservice_operator import names
-from llmservice_operator.desired import verdict
 from llmservice_operator.desired.cached_model import CachedModel
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.quantities import larger
+from llmservice_operator.diagnosis import verdict
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 

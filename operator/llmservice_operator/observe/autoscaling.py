@@ -1,10 +1,10 @@
 """AutoscalingActive: does the autoscaler, if one is asked for, get its metrics and do its work?"""
 
 from llmservice_operator.conditions import Reason
+from llmservice_operator.diagnosis.trouble import printable
 from llmservice_operator.manifest import Manifest, condition
 from llmservice_operator.observe.finding import Finding, unknown
 from llmservice_operator.observe.situation import Situation
-from llmservice_operator.observe.trouble import printable
 
 _NO_METRICS_API = ("could not find the requested resource", "no matches for kind")
 """What client-go says where the aggregated API of a kind of metrics is not served."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from llmservice_operator.conditions import Reason, Status
-from llmservice_operator.observe.trouble import Trouble
+from llmservice_operator.diagnosis.trouble import Trouble
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.conditions import Reason
 from llmservice_operator.desired.cached_model import CachedModel, failure, pods_of
+from llmservice_operator.diagnosis import pods, refused_pods
+from llmservice_operator.diagnosis.trouble import Trouble, of_failure
 from llmservice_operator.manifest import Manifest, is_true
-from llmservice_operator.observe import pods, refused_pods
-from llmservice_operator.observe.trouble import Trouble, of_failure
 
 
 def trouble(cache: CachedModel, children: Children) -> Trouble | None:

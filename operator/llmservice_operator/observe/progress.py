@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from llmservice_operator.children import Children
 from llmservice_operator.desired.cached_model import CachedModel, pods_of
-from llmservice_operator.observe.pods import is_over
+from llmservice_operator.diagnosis.pods import is_over
 from llmservice_operator.observe.situation import Situation
 
 

@@ -5,7 +5,7 @@ progress", "failed" and "current" as they are.
 """
 
 from llmservice_operator.conditions import Phase, Reason
-from llmservice_operator.observe import pods
+from llmservice_operator.diagnosis import pods
 from llmservice_operator.observe.degraded import held
 from llmservice_operator.observe.finding import Finding, bad
 from llmservice_operator.observe.model_cached import model_cached

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.desired.replicas import is_autoscaled
+from llmservice_operator.diagnosis import pods
 from llmservice_operator.manifest import Manifest, condition
-from llmservice_operator.observe import pods
 from llmservice_operator.schema import LLMService
 
 

@@ -2,7 +2,7 @@
 
 from llmservice_operator import names
 from llmservice_operator.conditions import ConditionType, Reason
-from llmservice_operator.observe import pods
+from llmservice_operator.diagnosis import pods
 from llmservice_operator.observe.finding import Finding, bad, unknown
 from llmservice_operator.observe.situation import Situation
 

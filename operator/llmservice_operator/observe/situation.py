@@ -11,10 +11,11 @@ from llmservice_operator.desired.configuration import Problem, problems
 from llmservice_operator.desired.deployment import pod_template
 from llmservice_operator.desired.effective import Effective, effective
 from llmservice_operator.desired.model_facts import ModelFacts
+from llmservice_operator.diagnosis import pods, refused_pods
+from llmservice_operator.diagnosis.trouble import Trouble, printable
 from llmservice_operator.manifest import Manifest
-from llmservice_operator.observe import jobs, pods, refused_pods, volumes
+from llmservice_operator.observe import jobs, volumes
 from llmservice_operator.observe.rollout import Rollout
-from llmservice_operator.observe.trouble import Trouble, printable
 from llmservice_operator.schema import LLMService
 from llmservice_operator.settings import Settings
 

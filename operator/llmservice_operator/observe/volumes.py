@@ -4,9 +4,9 @@ import re
 
 from llmservice_operator.conditions import Reason
 from llmservice_operator.desired.cached_model import CachedModel
+from llmservice_operator.diagnosis.events import latest_words
+from llmservice_operator.diagnosis.trouble import Trouble
 from llmservice_operator.manifest import Manifest, is_being_deleted
-from llmservice_operator.observe.events import latest_words
-from llmservice_operator.observe.trouble import Trouble
 
 _CLASS_MISSING = re.compile(r'storageclass\S* "([^"]+)" not found')
 

@@ -87,7 +87,11 @@ async def test_a_refused_claim_holds_back_the_job_but_not_the_service() -> None:
     refusal = Refusal("PersistentVolumeClaim", "llama-cache", "QuotaExceeded", "exceeded quota: none")
     cluster.errors["PersistentVolumeClaim"] = RefusedError(refusal, 30)
     assert await run(cluster) == 30
-    assert cluster.writes == ["created ServiceAccount llama-llmservice", "created Service llama", "status LLMService llama"]
+    assert cluster.writes == [
+        "created ServiceAccount llama-llmservice",
+        "created Service llama",
+        "status LLMService llama",
+    ]
     assert condition(cluster, "Stalled") == ("True", "QuotaExceeded")
     assert [notice.type for notice in cluster.notices if notice.reason == "QuotaExceeded"] == ["Warning"]
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from llmservice_operator import names
 from llmservice_operator.children import Children
-from llmservice_operator.desired import desired, model_facts, verdict
+from llmservice_operator.desired import desired, model_facts
 from llmservice_operator.desired.cached_model import KEPT_VERDICTS, cached_model
 from llmservice_operator.desired.effective import effective
+from llmservice_operator.diagnosis import verdict
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 from llmservice_operator.settings import Settings

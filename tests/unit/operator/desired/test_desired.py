@@ -31,7 +31,11 @@ def kinds(wanted: Desired) -> list[str]:
 
 
 def test_a_new_llmservice_gets_its_volume_and_its_address_first() -> None:
-    assert kinds(desired(make_llmservice(), Children(), make_settings(), NOW)) == ["ServiceAccount", "PersistentVolumeClaim", "Service"]
+    assert kinds(desired(make_llmservice(), Children(), make_settings(), NOW)) == [
+        "ServiceAccount",
+        "PersistentVolumeClaim",
+        "Service",
+    ]
 
 
 def test_the_warm_up_follows_once_the_volume_is_there() -> None:
@@ -96,7 +100,11 @@ def test_a_suspended_llmservice_keeps_all_but_replicas_and_autoscaler() -> None:
 def test_a_suspended_llmservice_starts_no_warm_up() -> None:
     llmservice, settings = make_llmservice(suspend=True), make_settings()
     volume = as_live(manifest_of(desired(llmservice, Children(), settings, NOW).manifests, "PersistentVolumeClaim"))
-    assert kinds(desired(llmservice, children_of(volume), settings, NOW)) == ["ServiceAccount", "PersistentVolumeClaim", "Service"]
+    assert kinds(desired(llmservice, children_of(volume), settings, NOW)) == [
+        "ServiceAccount",
+        "PersistentVolumeClaim",
+        "Service",
+    ]
 
 
 def test_a_deleted_deployment_is_made_again_with_the_same_revision() -> None:

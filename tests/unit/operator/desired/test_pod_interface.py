@@ -7,7 +7,8 @@ import pytest
 
 from inference_server import termination
 from inference_server.settings import Settings, read_settings
-from llmservice_operator.desired import desired, verdict
+from llmservice_operator.desired import desired
+from llmservice_operator.diagnosis import verdict
 from llmservice_operator.manifest import Manifest
 from tests.support.builders import COMMIT, NOW, VERDICT, cached, make_llmservice, make_settings, manifest_of
 from tests.support.specs import FULL_PROFILE, FULL_SPEC

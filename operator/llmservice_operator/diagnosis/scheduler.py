@@ -3,8 +3,8 @@
 import re
 
 from llmservice_operator.conditions import Reason
+from llmservice_operator.diagnosis.trouble import Trouble, of_cause, printable
 from llmservice_operator.manifest import Manifest, condition
-from llmservice_operator.observe.trouble import Trouble, of_cause, printable
 
 _CAUSES = (
     (

@@ -5,9 +5,9 @@ not there.
 import re
 
 from llmservice_operator.conditions import Reason
+from llmservice_operator.diagnosis.events import latest_words
+from llmservice_operator.diagnosis.trouble import Trouble, of_cause, printable
 from llmservice_operator.manifest import Manifest, condition, is_true
-from llmservice_operator.observe.events import latest_words
-from llmservice_operator.observe.trouble import Trouble, of_cause, printable
 
 _CAUSES = (
     (

@@ -5,12 +5,11 @@ import re
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.conditions import Reason
-from llmservice_operator.desired import verdict
-from llmservice_operator.desired.verdict import Failure, container_status
+from llmservice_operator.diagnosis import scheduler, verdict
+from llmservice_operator.diagnosis.events import latest_words
+from llmservice_operator.diagnosis.trouble import Trouble, of_failure, printable
+from llmservice_operator.diagnosis.verdict import Failure, container_status
 from llmservice_operator.manifest import Manifest, condition, is_being_deleted, is_true
-from llmservice_operator.observe import scheduler
-from llmservice_operator.observe.events import latest_words
-from llmservice_operator.observe.trouble import Trouble, of_failure, printable
 
 FEW_RESTARTS = 2
 """From this many on a container that runs again is still taken for one that crashes: a status must not swing with

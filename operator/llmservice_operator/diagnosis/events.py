@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
+from llmservice_operator.diagnosis.trouble import printable
 from llmservice_operator.manifest import Manifest, happened_at
-from llmservice_operator.observe.trouble import printable
 
 
 def latest_words(manifest: Manifest, events: tuple[Manifest, ...], reasons: Collection[str]) -> str | None:
