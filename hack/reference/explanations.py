@@ -65,6 +65,9 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
     Reason.ROLLING_OUT: Explanation(
         "A new revision replaces the old one.", "Wait.", "kubectl rollout status deployment/NAME"
     ),
+    Reason.ROLLING_BACK: Explanation(
+        "A new revision was at fault; the last good one is being put back.", "Wait.", _DESCRIBE
+    ),
     Reason.SCALING: Explanation("The number of replicas changes.", "Wait.", "kubectl get deployment NAME"),
     Reason.DELETING: Explanation(
         "The LLMService is being deleted; its replicas finish their requests.", "Wait.", "kubectl get pods"
@@ -250,8 +253,16 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         "The autoscaler cannot work; the message has its words.", "Follow the message.", _HPA
     ),
     Reason.AS_EXPECTED: Explanation("What runs, runs as asked."),
+    Reason.ROLLED_BACK: Explanation(
+        "The revision that the spec asks for was at fault: it crashed, ran out of memory, has no image or was not "
+        "ready in time. So the last good one runs again; the message has the cause.",
+        "Correct the spec. To try the same once more, give the annotation `llmservice.dev/retry` a new value.",
+        "kubectl annotate llmservice NAME llmservice.dev/retry=1 --overwrite",
+    ),
     Reason.ROLLOUT_HELD: Explanation(
-        "A new revision did not become ready within `spec.rollout.progressDeadlineSeconds`; the old replicas serve on.",
+        "A new revision did not become ready within `spec.rollout.progressDeadlineSeconds` and is not taken back, "
+        "because `spec.rollout.onFailure` is Hold or nothing good was there before, or the cause lies outside it; the "
+        "old replicas serve on.",
         "Correct the spec, or take the change back.",
         _PODS,
     ),

@@ -36,6 +36,8 @@ class Children:
     claims: tuple[Manifest, ...] = ()
     config_maps: tuple[Manifest, ...] = ()
     jobs: tuple[Manifest, ...] = ()
+    revisions: tuple[Manifest, ...] = ()
+    """ControllerRevisions."""
     pods: tuple[Manifest, ...] = ()
     """Pods of the Deployment and of the Jobs, of every revision."""
     events: tuple[Manifest, ...] = ()

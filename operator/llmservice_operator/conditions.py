@@ -40,6 +40,7 @@ class Phase(StrEnum):
     STARTING = "Starting"
     SERVING = "Serving"
     UPDATING = "Updating"
+    ROLLING_BACK = "RollingBack"
     DEGRADED = "Degraded"
     SUSPENDED = "Suspended"
     FAILED = "Failed"
@@ -62,6 +63,7 @@ class Reason(StrEnum):
     SCHEDULING = "Scheduling"
     STARTING = "Starting"
     ROLLING_OUT = "RollingOut"
+    ROLLING_BACK = "RollingBack"
     SCALING = "Scaling"
     DELETING = "Deleting"
 
@@ -116,6 +118,7 @@ class Reason(StrEnum):
     SCALER_FAILED = "ScalerFailed"
 
     AS_EXPECTED = "AsExpected"
+    ROLLED_BACK = "RolledBack"
     ROLLOUT_HELD = "RolloutHeld"
     CRASH_LOOP = "CrashLoop"
     OUT_OF_MEMORY = "OutOfMemory"
@@ -170,6 +173,7 @@ _NOT_SCHEDULED = (
     Reason.UNSCHEDULABLE,
 )
 _DEGRADED = (
+    Reason.ROLLED_BACK,
     Reason.ROLLOUT_HELD,
     Reason.CRASH_LOOP,
     Reason.OUT_OF_MEMORY,
@@ -197,6 +201,7 @@ REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
             Reason.SCHEDULING,
             Reason.STARTING,
             Reason.ROLLING_OUT,
+            Reason.ROLLING_BACK,
             Reason.SCALING,
             Reason.DELETING,
         ),

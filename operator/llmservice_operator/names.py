@@ -42,10 +42,14 @@ CACHED_ANNOTATION: Final = f"{GROUP}/cached"
 """On our own PVC: JSON object from warm-up key to the verdict of its Job."""
 MODEL_ANNOTATION: Final = f"{GROUP}/model"
 """On the pod template: JSON object with the facts of the model that its pods load."""
+OUTCOME_ANNOTATION: Final = f"{GROUP}/outcome"
+"""On a ControllerRevision: JSON object that says what came of the revision."""
 VOLUME_UID_ANNOTATION: Final = f"{GROUP}/volume-uid"
 """On a warm-up Job: the uid of the PVC that it fills. A verdict about another volume does not count."""
 RESTART_ANNOTATION: Final = f"{GROUP}/restart"
 """On an LLMService, written by people: any new value rolls the pods."""
+RETRY_ANNOTATION: Final = f"{GROUP}/retry"
+"""On an LLMService, written by people: any new value tries a rejected revision once more."""
 
 SERVING_PORT: Final = 8000
 SERVING_PORT_NAME: Final = "http"
@@ -143,6 +147,11 @@ def service(name: str) -> str:
 def autoscaler(name: str) -> str:
     """Return the name of the HorizontalPodAutoscaler of the LLMService `name`."""
     return name
+
+
+def controller_revision(name: str, revision: str) -> str:
+    """Return the name of the ControllerRevision that keeps a `revision`, which is a short hash."""
+    return f"{name}-{revision}"
 
 
 def service_account(name: str) -> str:

@@ -28,6 +28,7 @@ Samples = dict[str, list[tuple[dict[str, str], float]]]
 KEY: Final = Key("default", "llama")
 KINDS: Final = [
     "ConfigMap",
+    "ControllerRevision",
     "Deployment",
     "HorizontalPodAutoscaler",
     "Job",

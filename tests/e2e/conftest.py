@@ -43,6 +43,8 @@ def installed(images: install.Images) -> Kubectl:
     warmup = FAKE_PROFILE["warmup"] | {"image": images.server}
     profiles = {
         "fake": FAKE_PROFILE | {"image": images.gateway, "warmup": warmup},
+        "crashing": FAKE_PROFILE
+        | {"image": images.gateway, "warmup": warmup, "env": {**FAKE_PROFILE["env"], "LLMSERVICE_LOG_LEVEL": "loud"}},
         "broken-image": FAKE_PROFILE | {"image": f"{images.gateway.rsplit(':', 1)[0]}:absent", "warmup": warmup},
     }
     install.install(kubectl, images, extra_profiles=profiles)

@@ -19,6 +19,7 @@ Manifest = dict[str, Any]
 PATHS = {
     "LLMService": ("apis/llmservice.dev/v1alpha1", "llmservices"),
     "Deployment": ("apis/apps/v1", "deployments"),
+    "ControllerRevision": ("apis/apps/v1", "controllerrevisions"),
     "ReplicaSet": ("apis/apps/v1", "replicasets"),
     "Service": ("api/v1", "services"),
     "ServiceAccount": ("api/v1", "serviceaccounts"),

@@ -6,6 +6,7 @@ play a cluster by hand: render, make live, change one thing, ask again.
 
 import copy
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,6 +98,7 @@ def children_of(*live: Manifest, **others: Any) -> Children:
         disruption_budget=next(iter(kinds.get("PodDisruptionBudget", ())), None),
         claims=tuple(kinds.get("PersistentVolumeClaim", ())),
         config_maps=tuple(kinds.get("ConfigMap", ())),
+        revisions=tuple(kinds.get("ControllerRevision", ())),
         jobs=tuple(kinds.get("Job", ())),
         pods=tuple(kinds.get("Pod", ())),
         **others,
@@ -244,4 +246,6 @@ def serving(llmservice: LLMService, settings: Settings) -> Children:
     rest = [item for item in live if item["kind"] not in ("Deployment", "PersistentVolumeClaim", "Job")]
     claims = [bound(item) for item in live if item["kind"] == "PersistentVolumeClaim"]
     pods = [ready_pod(deployment, number) for number in range(deployment["spec"]["replicas"])]
-    return children_of(deployment, *rest, *claims, *before.jobs, *before.pods, *pods)
+    children = children_of(deployment, *rest, *claims, *before.jobs, *before.pods, *pods)
+    kept = manifest_of(desired(llmservice, children, settings, NOW).manifests, "ControllerRevision")
+    return replace(children, revisions=(as_live(kept),))

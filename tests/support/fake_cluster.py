@@ -73,6 +73,7 @@ class FakeCluster:
             claims=tuple(self._ours(owner, "PersistentVolumeClaim")),
             config_maps=tuple(self._ours(owner, "ConfigMap")),
             jobs=tuple(jobs),
+            revisions=tuple(self._ours(owner, "ControllerRevision")),
             pods=tuple(pod for pod in pods if is_pod_of(pod, deployment, jobs)),
         )
 

@@ -120,7 +120,7 @@ async def starting_server(**given: Any) -> AsyncIterator[RunningServer]:
     async def app_that_counts(scope: Any, receive: Any, send: Any) -> None:
         has_begun = False
 
-        async def sent(message: dict[str, Any]) -> None:
+        async def sent(message: Any) -> None:
             nonlocal has_begun
             await send(message)
             if message["type"] == "http.response.body" and not has_begun:

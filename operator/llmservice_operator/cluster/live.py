@@ -103,6 +103,7 @@ class LiveCluster:
             claims=tuple(ours[resources.CLAIMS]),
             config_maps=tuple(ours[resources.CONFIG_MAPS]),
             jobs=tuple(jobs),
+            revisions=tuple(ours[resources.CONTROLLER_REVISIONS]),
             pods=tuple(pod for pod in pods if is_pod_of(pod, deployment, jobs)),
         )
 

@@ -38,6 +38,7 @@ LLMSERVICES: Final = Resource(names.API_VERSION, names.KIND, names.PLURAL)
 DEPLOYMENTS: Final = Resource("apps/v1", "Deployment", "deployments")
 SERVICES: Final = Resource("v1", "Service", "services")
 AUTOSCALERS: Final = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+CONTROLLER_REVISIONS: Final = Resource("apps/v1", "ControllerRevision", "controllerrevisions")
 DISRUPTION_BUDGETS: Final = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 SERVICE_ACCOUNTS: Final = Resource("v1", "ServiceAccount", "serviceaccounts")
 CLAIMS: Final = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
@@ -52,6 +53,7 @@ CHILDREN: Final = (
     SERVICES,
     SERVICE_ACCOUNTS,
     AUTOSCALERS,
+    CONTROLLER_REVISIONS,
     DISRUPTION_BUDGETS,
     CLAIMS,
     CONFIG_MAPS,

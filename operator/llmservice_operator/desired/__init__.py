@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from llmservice_operator.children import Children
-from llmservice_operator.desired import prune
-from llmservice_operator.desired.cached_model import cached_model, is_lost, served_model
-from llmservice_operator.desired.config_map import config_map
+from llmservice_operator.desired import config_map, prune
+from llmservice_operator.desired.cached_model import cached_model, served_model
 from llmservice_operator.desired.configuration import problems
 from llmservice_operator.desired.deployment import deployment
 from llmservice_operator.desired.effective import effective
@@ -16,6 +15,8 @@ from llmservice_operator.desired.horizontal_pod_autoscaler import horizontal_pod
 from llmservice_operator.desired.persistent_volume_claim import persistent_volume_claim
 from llmservice_operator.desired.pod_disruption_budget import pod_disruption_budget
 from llmservice_operator.desired.replicas import fixed_replicas, is_autoscaled, replicas_handover
+from llmservice_operator.desired.revisions import controller_revision
+from llmservice_operator.desired.rollback import can_load, choose
 from llmservice_operator.desired.service import service
 from llmservice_operator.desired.service_account import service_account
 from llmservice_operator.desired.warmup import warmup
@@ -31,8 +32,8 @@ class Desired:
     """What to write, in order: the hand-over of replicas, the manifests, the deletions."""
 
     manifests: tuple[Manifest, ...] = ()
-    """Complete bodies for server-side apply: ServiceAccount, PVC, ConfigMap, Job, Deployment, Service,
-    HorizontalPodAutoscaler, PodDisruptionBudget.
+    """Complete bodies for server-side apply: ServiceAccount, PVC, ConfigMap, Job, ControllerRevision,
+    Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget.
     """
     replicas_handover: Manifest | None = None
     """A partial Deployment for the second field manager, to be applied before the Deployment itself."""
@@ -58,9 +59,12 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     volumes = [] if cache is None or cache.is_shared else [persistent_volume_claim(llmservice, values, cache)]
     jobs = warmup(llmservice, values, cache, children, now)
     # Without a model on a volume no pod could load one, so none may ask for a GPU.
-    environments = [] if facts is None else [config_map(llmservice, values, facts)]
-    replicas = fixed_replicas(llmservice, children, can_load=facts is not None and not is_lost(cache, facts))
-    deployments = [] if facts is None else [deployment(llmservice, values, facts, children, replicas)]
+    choice = None if facts is None else choose(llmservice, values, facts, cache, children, now)
+    environments = [] if choice is None else [config_map.of_data(llmservice, choice.target.environment)]
+    kept = [] if choice is None else [controller_revision(llmservice, choice.wanted)]
+    replicas = fixed_replicas(llmservice, children, can_load=choice is not None and can_load(choice.target, cache))
+    deployments = [] if choice is None else [deployment(llmservice, choice.target.template, replicas)]
+    outdated = prune.surplus_revisions(llmservice, choice, children)
     scalers = [horizontal_pod_autoscaler(llmservice)] if deployments and is_autoscaled(llmservice) else []
     budgets = [] if llmservice.spec.disruption is None else [pod_disruption_budget(llmservice)]
     return Desired(
@@ -69,6 +73,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
             *volumes,
             *environments,
             *jobs.manifests,
+            *kept,
             *deployments,
             service(llmservice),
             *scalers,
@@ -78,7 +83,8 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
         deletions=prune.not_going(
             [
                 *jobs.deletions,
-                *prune.surplus_config_maps(environments, children),
+                *outdated,
+                *prune.surplus_config_maps(environments, outdated, children),
                 *prune.surplus_claims(llmservice, cache, children),
                 *prune.surplus_autoscaler(llmservice, children),
                 *prune.surplus_disruption_budget(llmservice, children),

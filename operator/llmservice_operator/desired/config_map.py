@@ -17,7 +17,11 @@ ENDPOINT_GRACE_SECONDS = 5
 
 def config_map(llmservice: LLMService, values: Effective, facts: ModelFacts) -> Manifest:
     """Return the ConfigMap that the server container takes its environment from."""
-    data = _environment(llmservice, values, facts)
+    return of_data(llmservice, _environment(llmservice, values, facts))
+
+
+def of_data(llmservice: LLMService, data: dict[str, str]) -> Manifest:
+    """Return the ConfigMap with these variables, as one of an earlier revision is made again."""
     metadata = names.metadata(llmservice, name=names.config_map(llmservice.name, names.short_hash(data)))
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": data}
 

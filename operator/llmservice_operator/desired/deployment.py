@@ -18,10 +18,8 @@ REVISION_HISTORY_LIMIT = 2
 """ReplicaSets kept at 0 replicas, for people to look at; the operator itself never goes back to one."""
 
 
-def deployment(
-    llmservice: LLMService, values: Effective, facts: ModelFacts, children: Children, replicas: int | None
-) -> Manifest:
-    """Return the Deployment whose pods load the model of `facts`; `replicas` is None while an autoscaler sets them.
+def deployment(llmservice: LLMService, template: Manifest, replicas: int | None) -> Manifest:
+    """Return the Deployment that keeps pods of `template`; `replicas` is None while an autoscaler sets them.
 
     The selector is of fixed labels only, because it is immutable. One replica more and none less than asked for during
     a rollout: the old ones serve until the new ones can.
@@ -31,7 +29,7 @@ def deployment(
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "progressDeadlineSeconds": llmservice.spec.rollout.progress_deadline_seconds,
         "revisionHistoryLimit": REVISION_HISTORY_LIMIT,
-        "template": pod_template(llmservice, values, facts, children),
+        "template": template,
     }
     if replicas is not None:
         spec["replicas"] = replicas

@@ -2,10 +2,12 @@
 it any more.
 """
 
+from llmservice_operator import names
 from llmservice_operator.children import Children
-from llmservice_operator.desired import model_facts
+from llmservice_operator.desired import model_facts, rollback
 from llmservice_operator.desired.cached_model import CachedModel
 from llmservice_operator.desired.replicas import is_autoscaled
+from llmservice_operator.desired.rollback import Choice
 from llmservice_operator.manifest import Manifest, is_being_deleted
 from llmservice_operator.schema import LLMService
 
@@ -16,12 +18,22 @@ def surplus_jobs(cache: CachedModel | None, children: Children) -> list[Manifest
     return [job for job in children.jobs if job["metadata"]["uid"] != wanted]
 
 
-def surplus_config_maps(wanted: list[Manifest], children: Children) -> list[Manifest]:
-    """Return the ConfigMaps that neither the Deployment nor any pod takes its environment from.
+def surplus_revisions(llmservice: LLMService, choice: Choice | None, children: Children) -> list[Manifest]:
+    """Return the ControllerRevisions that are not kept any more."""
+    gone = rollback.surplus(choice, children, llmservice.spec.rollout.revision_history_limit)
+    return [item for item in children.revisions if item["metadata"]["labels"].get(names.REVISION_LABEL) in gone]
+
+
+def surplus_config_maps(wanted: list[Manifest], gone: list[Manifest], children: Children) -> list[Manifest]:
+    """Return the ConfigMaps that neither the Deployment, nor any pod, nor a revision that is kept takes its environment
+    from; `gone` are the revisions that are not.
 
     A pod of an older revision may restart until it is gone, so it keeps its configuration until then.
     """
     used = {item["metadata"]["name"] for item in wanted}
+    for revision in children.revisions:
+        if revision not in gone:
+            used |= _environments(revision.get("data", {}).get("template", {}))
     if children.deployment is not None:
         used |= _environments(children.deployment["spec"]["template"])
     for pod in children.pods:

@@ -38,7 +38,7 @@ _CONDITIONS = {
 
 def observe(llmservice: LLMService, children: Children, settings: Settings, now: datetime) -> Manifest:
     """Return the status of `llmservice`. Equal facts give an equal status: `now` only dates conditions that turn."""
-    facts = situation(llmservice, children, settings)
+    facts = situation(llmservice, children, settings, now)
     fields = {
         "observedGeneration": llmservice.generation,
         "phase": phase(facts).value,

@@ -6,15 +6,25 @@ from llmservice_operator.observe.situation import Situation
 
 
 def degraded(situation: Situation) -> Finding:
-    """Return what the condition Degraded says. A rollout past its deadline comes first, with its cause in the
-    message.
+    """Return what the condition Degraded says. A revision that was taken back, or a rollout past its deadline, comes
+    first, with its cause in the message.
     """
     trouble = situation.trouble(ConditionType.DEGRADED)
+    if situation.is_rolled_back:
+        return Finding("True", Reason.ROLLED_BACK, rolled_back(situation))
     if situation.rollout.is_held:
         return Finding("True", Reason.ROLLOUT_HELD, held(situation))
     if trouble is not None:
         return Finding("True", trouble.reason, trouble.message)
     return Finding("False", Reason.AS_EXPECTED, "Nothing runs worse than it should")
+
+
+def rolled_back(situation: Situation) -> str:
+    """Return the message about a revision that was taken back."""
+    assert situation.choice is not None
+    wanted = situation.choice.wanted
+    assert wanted.outcome is not None
+    return f"Change the spec: its revision {wanted.name} was taken back: {wanted.outcome.message}"
 
 
 def held(situation: Situation) -> str:

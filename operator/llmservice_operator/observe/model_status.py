@@ -4,6 +4,7 @@ from typing import Any
 
 from llmservice_operator import names
 from llmservice_operator.desired import model_facts
+from llmservice_operator.desired import revisions as kept
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe.progress import warmup_bytes
 from llmservice_operator.observe.situation import Situation
@@ -53,9 +54,37 @@ def replicas(situation: Situation) -> Manifest:
 
 
 def revisions(situation: Situation) -> Manifest | None:
-    """Return status.rollout: the revision that serves and the one that the Deployment goes to; None without either."""
-    rollout = situation.rollout
-    return _present({"currentRevision": rollout.current_revision, "updatedRevision": rollout.live_revision}) or None
+    """Return status.rollout: the revision that serves, the one that the Deployment goes to, and what came of those
+    before; None without any.
+    """
+    rollout, choice = situation.rollout, situation.choice
+    return (
+        _present(
+            {
+                "currentRevision": rollout.current_revision,
+                "updatedRevision": rollout.live_revision,
+                "lastGoodRevision": choice.last_good.name if choice and choice.last_good else None,
+                "rejectedRevision": choice.wanted.name if choice and choice.is_rolled_back else None,
+                "history": _history(situation) or None,
+            }
+        )
+        or None
+    )
+
+
+def _history(situation: Situation) -> list[Manifest]:
+    return [
+        _present(
+            {
+                "revision": item.name,
+                "result": item.outcome.result,
+                "reason": item.outcome.reason or None,
+                "time": item.outcome.time,
+            }
+        )
+        for item in kept.of_children(situation.children)
+        if item.outcome is not None
+    ]
 
 
 def gpus(situation: Situation) -> Manifest | None:

@@ -6,7 +6,7 @@ progress", "failed" and "current" as they are.
 
 from llmservice_operator.conditions import Phase, Reason
 from llmservice_operator.diagnosis import pods
-from llmservice_operator.observe.degraded import held
+from llmservice_operator.observe.degraded import held, rolled_back
 from llmservice_operator.observe.finding import Finding, bad
 from llmservice_operator.observe.model_cached import model_cached
 from llmservice_operator.observe.situation import Situation
@@ -21,6 +21,8 @@ def ready(situation: Situation) -> Finding:
         return Finding("False", Reason(first.reason), first.message)
     if situation.llmservice.spec.suspend:
         return _suspended(situation)
+    if situation.is_rolled_back:
+        return Finding("False", Reason.ROLLED_BACK, rolled_back(situation))
     if situation.troubles:
         return bad(situation.troubles[0])
     if not situation.is_cached:
@@ -60,6 +62,8 @@ def stalled(situation: Situation) -> Finding | None:
     if situation.problems:
         first = situation.problems[0]
         return Finding("True", Reason(first.reason), first.message)
+    if situation.is_rolled_back and situation.rollout.is_complete:
+        return Finding("True", Reason.ROLLED_BACK, rolled_back(situation))
     if situation.rollout.is_held and not situation.is_suspended:
         return Finding("True", Reason.ROLLOUT_HELD, held(situation))
     finding = ready(situation)
@@ -79,6 +83,8 @@ def reconciling(situation: Situation) -> Finding | None:
         return Finding("True", Reason.SCALING, "The replicas are being stopped")
     if not situation.is_cached:
         return Finding("True", Reason.CACHING, "The model is being cached")
+    if situation.is_rolled_back:
+        return Finding("True", Reason.ROLLING_BACK, "The last good revision is being put back")
     return _moving(situation)
 
 
@@ -105,6 +111,7 @@ _PHASES = {
     Reason.SCHEDULING: Phase.SCHEDULING,
     Reason.STARTING: Phase.STARTING,
     Reason.ROLLING_OUT: Phase.UPDATING,
+    Reason.ROLLING_BACK: Phase.ROLLING_BACK,
     Reason.SCALING: Phase.UPDATING,
 }
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.desired.replicas import is_autoscaled
 from llmservice_operator.diagnosis import pods
-from llmservice_operator.manifest import Manifest, condition
+from llmservice_operator.diagnosis.blame import is_observed, is_past_deadline, live_revision
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
 
@@ -15,7 +15,7 @@ class Rollout:
     """Counts of pods and the revisions they are of. The pods decide what is ready; the Deployment, what is finished."""
 
     wanted_revision: str | None
-    """Of the template rendered from the spec; None while there is no model to load."""
+    """That the Deployment is to have; None while there is no model to load."""
     live_revision: str | None
     """Of the live Deployment's template."""
     current_revision: str | None
@@ -36,21 +36,21 @@ class Rollout:
         """Return the state of the rollout to `wanted_revision`."""
         deployment = children.deployment or {}
         status = deployment.get("status", {})
-        live = _template_revision(deployment)
+        live = live_revision(children.deployment)
         mine = pods.server_pods(children)
         ready = [pod for pod in mine if pods.is_ready(pod)]
         wanted_replicas = _wanted_replicas(llmservice, deployment)
-        is_observed = bool(deployment) and status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        is_seen = bool(deployment) and is_observed(deployment)
         return cls(
             wanted_revision=wanted_revision,
             live_revision=live,
             current_revision=_current_revision(ready, wanted_revision),
             wanted_replicas=wanted_replicas,
             replicas=status.get("replicas", 0),
-            updated_replicas=status.get("updatedReplicas", 0) if is_observed else 0,
+            updated_replicas=status.get("updatedReplicas", 0) if is_seen else 0,
             ready_replicas=status.get("readyReplicas", 0),
-            is_observed=is_observed,
-            is_held=is_observed and live == wanted_revision and _is_past_deadline(deployment),
+            is_observed=is_seen,
+            is_held=bool(deployment) and live == wanted_revision and is_past_deadline(deployment),
             has_right_pods=len(ready) == len(mine) == wanted_replicas
             and all(pods.revision(pod) == wanted_revision for pod in mine),
         )
@@ -83,18 +83,7 @@ def _wanted_replicas(llmservice: LLMService, deployment: Manifest) -> int:
     return llmservice.spec.replicas
 
 
-def _template_revision(deployment: Manifest) -> str | None:
-    labels = deployment.get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {})
-    revision: str | None = labels.get(names.REVISION_LABEL)
-    return revision
-
-
 def _current_revision(ready: list[Manifest], wanted: str | None) -> str | None:
     revisions = sorted({pods.revision(pod) or "" for pod in ready})
     others = [revision for revision in revisions if revision != wanted]
     return next(iter(others or revisions), None) or None
-
-
-def _is_past_deadline(deployment: Manifest) -> bool:
-    progressing = condition(deployment, "Progressing")
-    return progressing.get("status") == "False" and progressing.get("reason") == "ProgressDeadlineExceeded"

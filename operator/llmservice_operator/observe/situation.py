@@ -1,16 +1,18 @@
 """One LLMService as it is: the facts that all conditions are decided from, gathered once."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.conditions import ConditionType, Reason
+from llmservice_operator.desired import model_facts
 from llmservice_operator.desired.cached_model import CachedModel, cached_model, served_model
 from llmservice_operator.desired.configuration import Problem, problems
-from llmservice_operator.desired.deployment import pod_template
 from llmservice_operator.desired.effective import Effective, effective
 from llmservice_operator.desired.model_facts import ModelFacts
+from llmservice_operator.desired.rollback import Choice, choose
 from llmservice_operator.diagnosis import pods, refused_pods
 from llmservice_operator.diagnosis.trouble import Trouble, printable
 from llmservice_operator.manifest import Manifest
@@ -33,6 +35,8 @@ class Situation:
     """None without a profile, and for source pvc."""
     facts: ModelFacts | None
     """The model that pods load now."""
+    choice: Choice | None
+    """The revision asked for and the one that is to run; None while there is no model to load."""
     rollout: Rollout
     troubles: tuple[Trouble, ...]
     """The one that holds back the most first."""
@@ -43,6 +47,11 @@ class Situation:
         return self.llmservice.spec.suspend or (
             self.llmservice.spec.scaling is None and self.llmservice.spec.replicas == 0
         )
+
+    @property
+    def is_rolled_back(self) -> bool:
+        """Whether the revision asked for is rejected and the last good one runs, or is on its way."""
+        return self.choice is not None and self.choice.is_rolled_back
 
     @property
     def is_cached(self) -> bool:
@@ -59,17 +68,17 @@ class Situation:
         return next((trouble for trouble in self.troubles if trouble.home is home), None)
 
 
-def situation(llmservice: LLMService, children: Children, settings: Settings) -> Situation:
+def situation(llmservice: LLMService, children: Children, settings: Settings, now: datetime) -> Situation:
     """Return the facts about `llmservice`."""
     profile = settings.profile(llmservice.spec.profile)
     values = None if profile is None else effective(llmservice, profile, settings)
     cache = None if values is None else cached_model(llmservice, values, children)
     facts = None if values is None else served_model(llmservice, cache, children)
-    wanted = None
+    choice = None
     if values is not None and facts is not None:
-        template = pod_template(llmservice, values, facts, children)
-        wanted = template["metadata"]["labels"][names.REVISION_LABEL]
-    rollout = Rollout.of(llmservice, children, wanted)
+        choice = choose(llmservice, values, facts, cache, children, now)
+        facts = model_facts.of_template(choice.target.template)
+    rollout = Rollout.of(llmservice, children, None if choice is None else choice.target.name)
     return Situation(
         llmservice=llmservice,
         children=children,
@@ -77,6 +86,7 @@ def situation(llmservice: LLMService, children: Children, settings: Settings) ->
         values=values,
         cache=cache,
         facts=facts,
+        choice=choice,
         rollout=rollout,
         troubles=tuple(_troubles(children, cache, rollout)),
     )

@@ -9,12 +9,25 @@ from llmservice_operator.schema.rules import Structure
 
 
 class Rollout(Structure):
-    """How replicas are replaced when the spec changes: one new replica first, then one old one goes."""
+    """How replicas are replaced when the spec changes: one new replica first, then one old one goes. A change whose
+    replicas fail by their own fault is taken back."""
 
     progress_deadline_seconds: Annotated[Int32, Field(ge=10, le=86400)] = Field(
         1800,
-        description="Seconds without progress after which a rollout counts as failed: it stays as it is, the old "
-        "replicas serve on, and the conditions Stalled and Degraded say why. Default: 1800. Example: 600.",
+        description="Seconds without progress after which a rollout counts as failed: it is taken back or held, as "
+        "onFailure says, and the conditions Stalled and Degraded say why. The old replicas serve on. Default: 1800. "
+        "Example: 600.",
+    )
+    on_failure: Literal["Rollback", "Hold"] = Field(
+        "Rollback",
+        description="What becomes of a change whose replicas crash, run out of memory, have no image or are not ready "
+        "in time. Rollback puts the last good revision back and leaves the change alone until the spec changes or the "
+        "annotation llmservice.dev/retry gets a new value; Hold leaves everything as it is. Missing Secrets, nodes and "
+        "the like are waited for. Default: Rollback. Example: Hold.",
+    )
+    revision_history_limit: Annotated[Int32, Field(ge=1, le=20)] = Field(
+        5,
+        description="Revisions that are kept beside those in use. Default: 5. Example: 10.",
     )
     drain_timeout_seconds: Annotated[Int32, Field(ge=0, le=3600)] = Field(
         120,

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from llmservice_operator import conditions as known
-from llmservice_operator.schema.references import Int32, Int64
+from llmservice_operator.schema.references import ATOMIC_LIST, Int32, Int64
 from llmservice_operator.schema.rules import Structure
 
 
@@ -45,11 +45,31 @@ class CacheStatus(Reported):
     bytes_total: Int64 | None = Field(None, description="Bytes to download; present during a download.")
 
 
+class RevisionStatus(Reported):
+    """What came of one revision."""
+
+    revision: str = Field(description="Hash of its pod template, as in the pods' label llmservice.dev/revision.")
+    result: str = Field(description="Good, when all its replicas were ready; Rejected, when it was taken back.")
+    reason: str | None = Field(None, description="Why it was rejected, in one word; docs/conditions.md explains each.")
+    time: datetime = Field(description="When that was decided.")
+
+
 class RolloutStatus(Reported):
     """Which revisions of the pod template there are."""
 
     current_revision: str | None = Field(None, description="Revision that answers requests.")
-    updated_revision: str | None = Field(None, description="Revision that the spec asks for.")
+    updated_revision: str | None = Field(None, description="Revision that the replicas are being brought to.")
+    last_good_revision: str | None = Field(
+        None, description="Revision whose replicas were all ready last; a failed change goes back to it."
+    )
+    rejected_revision: str | None = Field(
+        None, description="Revision that the spec asks for and that was taken back; the condition Degraded says why."
+    )
+    history: tuple[RevisionStatus, ...] = Field(
+        (),
+        json_schema_extra=ATOMIC_LIST,
+        description="What came of the revisions that are kept, the oldest first.",
+    )
 
 
 class Condition(Structure):

@@ -29,6 +29,7 @@ def test_the_operator_has_exactly_these_rights() -> None:
         ("llmservice.dev", "llmservices/status"): ["patch"],
         ("llmservice.dev", "llmservices/finalizers"): ["update"],
         ("apps", "deployments"): child,
+        ("apps", "controllerrevisions"): child,
         ("", "services"): child,
         ("", "serviceaccounts"): child,
         ("", "configmaps"): child,

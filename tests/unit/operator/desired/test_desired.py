@@ -54,6 +54,7 @@ def test_everything_is_there_in_apply_order_once_the_model_is_cached() -> None:
         "PersistentVolumeClaim",
         "ConfigMap",
         "Job",
+        "ControllerRevision",
         "Deployment",
         "Service",
         "HorizontalPodAutoscaler",
@@ -63,7 +64,7 @@ def test_everything_is_there_in_apply_order_once_the_model_is_cached() -> None:
 def test_source_pvc_needs_neither_volume_nor_job() -> None:
     llmservice = make_llmservice(source={"pvc": {"claimName": "models"}})
     wanted = desired(llmservice, Children(), make_settings(), NOW)
-    assert kinds(wanted) == ["ServiceAccount", "ConfigMap", "Deployment", "Service"]
+    assert kinds(wanted) == ["ServiceAccount", "ConfigMap", "ControllerRevision", "Deployment", "Service"]
 
 
 def test_a_shared_cache_is_mounted_and_never_written() -> None:
@@ -91,7 +92,15 @@ def test_a_suspended_llmservice_keeps_all_but_replicas_and_autoscaler() -> None:
     settings = make_settings()
     children = serving(make_llmservice(scaling=SCALING), settings)
     wanted = desired(make_llmservice(scaling=SCALING, suspend=True), children, settings, NOW)
-    assert kinds(wanted) == ["ServiceAccount", "PersistentVolumeClaim", "ConfigMap", "Job", "Deployment", "Service"]
+    assert kinds(wanted) == [
+        "ServiceAccount",
+        "PersistentVolumeClaim",
+        "ConfigMap",
+        "Job",
+        "ControllerRevision",
+        "Deployment",
+        "Service",
+    ]
     assert manifest_of(wanted.manifests, "Deployment")["spec"]["replicas"] == 0
     assert wanted.replicas_handover is None
     assert wanted.deletions == (children.autoscaler,)
@@ -120,7 +129,14 @@ def test_a_deleted_finished_job_is_not_made_again() -> None:
     llmservice, settings = make_llmservice(), make_settings()
     children = serving(llmservice, settings)
     wanted = desired(llmservice, replace(children, jobs=()), settings, NOW)
-    assert kinds(wanted) == ["ServiceAccount", "PersistentVolumeClaim", "ConfigMap", "Deployment", "Service"]
+    assert kinds(wanted) == [
+        "ServiceAccount",
+        "PersistentVolumeClaim",
+        "ConfigMap",
+        "ControllerRevision",
+        "Deployment",
+        "Service",
+    ]
 
 
 def test_no_user_text_is_in_a_selector() -> None:
@@ -195,6 +211,7 @@ def applied(children: Children, wanted: Desired) -> Children:
             *children.claims,
             *children.config_maps,
             *children.jobs,
+            *children.revisions,
             *children.pods,
         )
         if item is not None and item["metadata"]["uid"] not in gone

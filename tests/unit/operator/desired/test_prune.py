@@ -23,7 +23,7 @@ from tests.support.specs import SCALING
 
 def test_a_config_map_stays_while_a_pod_of_its_revision_is_there() -> None:
     settings = make_settings()
-    children = serving(make_llmservice(), settings)
+    children = replace(serving(make_llmservice(), settings), revisions=())
     edited = make_llmservice(engine={"maxModelLen": 1024})
     wanted = desired(edited, children, settings, NOW)
     assert wanted.deletions == ()

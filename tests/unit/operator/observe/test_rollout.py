@@ -76,7 +76,8 @@ def test_current_and_updated_revision_differ_until_the_rollout_is_done() -> None
 
 
 def test_a_rollout_past_its_deadline_is_held_with_its_cause() -> None:
-    status = observe(EDITED, rolling("crashing", conditions=[HELD]), SETTINGS, NOW)
+    kept = make_llmservice(generation=2, engine={"maxModelLen": 1024}, rollout={"onFailure": "Hold"})
+    status = observe(kept, rolling("crashing", conditions=[HELD]), SETTINGS, NOW)
     found = conditions(status)
     assert found["Degraded"] == ("True", "RolloutHeld")
     assert found["Stalled"] == ("True", "RolloutHeld")

@@ -39,7 +39,12 @@ def test_six_lines_get_every_default_of_the_schema() -> None:
             "annotations": {},
             "loadBalancerSourceRanges": (),
         },
-        "rollout": {"progressDeadlineSeconds": 1800, "drainTimeoutSeconds": 120},
+        "rollout": {
+            "progressDeadlineSeconds": 1800,
+            "onFailure": "Rollback",
+            "revisionHistoryLimit": 5,
+            "drainTimeoutSeconds": 120,
+        },
         "observability": {"logFormat": "JSON"},
     }
 

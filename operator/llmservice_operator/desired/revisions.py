@@ -1,0 +1,91 @@
+"""Revisions: every pod template that was rolled out, with its configuration and what came of it.
+
+Each is kept as a ControllerRevision, written before the Deployment that carries it, so that the one that worked last
+can be put back whatever has happened since to the spec, the profile or the operator.
+"""
+
+from dataclasses import asdict, dataclass
+from json import dumps
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from llmservice_operator import names
+from llmservice_operator.children import Children
+from llmservice_operator.manifest import Manifest
+from llmservice_operator.schema import LLMService
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a revision. `Good`: all its replicas were ready. `Rejected`: it was at fault and was taken back."""
+
+    result: Literal["Good", "Rejected"]
+    time: str
+    """When that was decided, RFC 3339."""
+    reason: str = ""
+    """For a rejected one: a reason of conditions.md, and the message that goes with it."""
+    message: str = ""
+    retry: str = ""
+    """The annotation `llmservice.dev/retry` at that time; another value lifts the rejection."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision; without an outcome it is on its way, or was superseded on it."""
+
+    name: str
+    """Hash of the pod template, as in the label of its pods."""
+    number: int
+    """Rises with every change of what is asked for."""
+    template: Manifest
+    environment: dict[str, str]
+    """Data of the ConfigMap that the template names."""
+    outcome: Outcome | None = None
+
+    @property
+    def is_good(self) -> bool:
+        return self.outcome is not None and self.outcome.result == "Good"
+
+    @property
+    def is_rejected(self) -> bool:
+        return self.outcome is not None and self.outcome.result == "Rejected"
+
+
+_OUTCOME = TypeAdapter(Outcome)
+
+
+def of_children(children: Children) -> list[Revision]:
+    """Return the revisions that are kept, the oldest first."""
+    found = [_revision(manifest) for manifest in children.revisions]
+    return sorted((item for item in found if item is not None), key=lambda item: (item.number, item.name))
+
+
+def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
+    """Return the ControllerRevision that keeps `revision`."""
+    metadata = names.metadata(llmservice, name=names.controller_revision(llmservice.name, revision.name))
+    metadata["labels"][names.REVISION_LABEL] = revision.name
+    if revision.outcome is not None:
+        text = dumps(asdict(revision.outcome), sort_keys=True, separators=(",", ":"))
+        metadata["annotations"] = {names.OUTCOME_ANNOTATION: text}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": metadata,
+        "revision": revision.number,
+        "data": {"template": revision.template, "environment": revision.environment},
+    }
+
+
+def _revision(manifest: Manifest) -> Revision | None:
+    """Return what a ControllerRevision holds, or None where somebody has put something else into it."""
+    metadata, data = manifest["metadata"], manifest.get("data")
+    name = metadata.get("labels", {}).get(names.REVISION_LABEL)
+    if name is None or not isinstance(data, dict) or not data.keys() >= {"template", "environment"}:
+        return None
+    annotation = metadata.get("annotations", {}).get(names.OUTCOME_ANNOTATION)
+    try:
+        outcome = _OUTCOME.validate_json(annotation) if annotation else None
+    except ValidationError:
+        outcome = None
+    return Revision(name, manifest["revision"], data["template"], data["environment"], outcome)

@@ -1,0 +1,130 @@
+"""Which revision the Deployment gets: the one that the spec asks for, or the last good one while that is rejected."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from llmservice_operator import names
+from llmservice_operator.children import Children
+from llmservice_operator.conditions import timestamp
+from llmservice_operator.desired import model_facts, revisions
+from llmservice_operator.desired.cached_model import CachedModel, is_lost
+from llmservice_operator.desired.config_map import config_map
+from llmservice_operator.desired.deployment import pod_template
+from llmservice_operator.desired.effective import Effective
+from llmservice_operator.desired.model_facts import ModelFacts
+from llmservice_operator.desired.revisions import Outcome, Revision
+from llmservice_operator.diagnosis import pods
+from llmservice_operator.diagnosis.blame import is_observed, live_revision, own_fault
+from llmservice_operator.schema import LLMService
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The revision asked for, with what is known of it by now, and the one that is to run."""
+
+    wanted: Revision
+    target: Revision
+    last_good: Revision | None
+    """The one to go back to; `wanted` itself once it is good."""
+
+    @property
+    def is_rolled_back(self) -> bool:
+        """Whether another revision runs than the spec asks for."""
+        return self.target is not self.wanted
+
+
+def choose(
+    llmservice: LLMService,
+    values: Effective,
+    facts: ModelFacts,
+    cache: CachedModel | None,
+    children: Children,
+    now: datetime,
+) -> Choice:
+    """Return which revision is to run when the spec asks for pods that load the model of `facts`.
+
+    A newer spec supersedes a rollout at once, whatever became of that: only the revision asked for now is judged.
+    """
+    template = pod_template(llmservice, values, facts, children)
+    name = template["metadata"]["labels"][names.REVISION_LABEL]
+    kept = revisions.of_children(children)
+    known = next((item for item in kept if item.name == name), None)
+    others = [item for item in kept if item.name != name]
+    before = next((item for item in reversed(others) if item.is_good and can_load(item, cache)), None)
+    outcome = _outcome(llmservice, name, known, before, children, now)
+    wanted = Revision(
+        name=name,
+        number=_number(known, others, outcome),
+        template=template,
+        environment=config_map(llmservice, values, facts)["data"],
+        outcome=outcome,
+    )
+    if wanted.is_rejected and before is not None and llmservice.spec.rollout.on_failure == "Rollback":
+        return Choice(wanted, before, before)
+    return Choice(wanted, wanted, wanted if wanted.is_good else before)
+
+
+def can_load(revision: Revision, cache: CachedModel | None) -> bool:
+    """Whether the model of an earlier revision still lies where its pods look for it."""
+    facts = model_facts.of_template(revision.template)
+    return facts is not None and not is_lost(cache, facts)
+
+
+def surplus(choice: Choice | None, children: Children, limit: int) -> list[str]:
+    """Return the names of the revisions that are not kept any more: all but those in use and the newest `limit`."""
+    kept = revisions.of_children(children)
+    in_use = {live_revision(children.deployment), *(pods.revision(pod) for pod in pods.server_pods(children))}
+    if choice is not None:
+        in_use |= {item.name for item in (choice.wanted, choice.target, choice.last_good) if item is not None}
+    idle = [item.name for item in kept if item.name not in in_use]
+    return idle[: max(0, len(idle) - limit)]
+
+
+def _number(known: Revision | None, others: list[Revision], outcome: Outcome | None) -> int:
+    """Return the number of the revision asked for: the highest, so that going back to an older one makes it the newest.
+
+    A rejected one keeps its place: it is not the one that runs.
+    """
+    newest = max((item.number for item in others), default=0)
+    if known is not None and (known.number > newest or (outcome is not None and outcome.result == "Rejected")):
+        return known.number
+    return newest + 1
+
+
+def _outcome(
+    llmservice: LLMService,
+    revision: str,
+    known: Revision | None,
+    before: Revision | None,
+    children: Children,
+    now: datetime,
+) -> Outcome | None:
+    """Return what is known of the revision asked for. Good stays good, and rejected rejected until a retry."""
+    retry = llmservice.metadata.annotations.get(names.RETRY_ANNOTATION, "")
+    outcome = None if known is None else known.outcome
+    if outcome is not None and (outcome.result == "Good" or outcome.retry == retry):
+        return outcome
+    if live_revision(children.deployment) != revision:
+        return None
+    if _is_up(children, revision):
+        return Outcome("Good", timestamp(now))
+    if before is None or llmservice.spec.rollout.on_failure != "Rollback":
+        return None
+    fault = own_fault(children, revision)
+    return None if fault is None else Outcome("Rejected", timestamp(now), fault.reason, fault.message, retry)
+
+
+def _is_up(children: Children, revision: str) -> bool:
+    """Whether every replica is of this revision and ready: Deployment and pods agree, and there is at least one."""
+    deployment = children.deployment
+    if deployment is None or not is_observed(deployment):
+        return False
+    status = deployment["status"]
+    counts = {status.get(field, 0) for field in ("replicas", "updatedReplicas", "readyReplicas")}
+    mine = pods.server_pods(children)
+    return (
+        len(counts) == 1
+        and counts == {len(mine)}
+        and bool(mine)
+        and all(pods.revision(pod) == revision and pods.is_ready(pod) for pod in mine)
+    )

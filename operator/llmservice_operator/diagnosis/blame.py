@@ -1,0 +1,75 @@
+"""Whose fault it is that a revision does not come up: its own, or that of what surrounds it.
+
+A revision that is at fault is taken back. What surrounds it (a registry, a Secret, a quota, a node) is waited for: the
+revision before would fail there too, and a change that was taken back does not come again by itself.
+"""
+
+import re
+
+from llmservice_operator import names
+from llmservice_operator.children import Children
+from llmservice_operator.conditions import Reason
+from llmservice_operator.diagnosis import pods
+from llmservice_operator.diagnosis.trouble import Trouble
+from llmservice_operator.manifest import Manifest, condition, is_true
+
+_OWN = frozenset(
+    {
+        Reason.CRASH_LOOP,
+        Reason.OUT_OF_MEMORY,
+        Reason.ENGINE_FAILED,
+        Reason.MODEL_INVALID,
+        Reason.MODEL_UNSUPPORTED,
+        Reason.CONTEXT_TOO_LONG,
+        Reason.QUANTIZATION_CONFLICT,
+    }
+)
+_NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|does not exist|couldn't parse image|invalid reference format")
+"""What registries and the kubelet say of an image that is not there, unlike one that cannot be reached."""
+
+
+def own_fault(children: Children, revision: str) -> Trouble | None:
+    """Return what is wrong with `revision` itself, or None while it may still come up."""
+    mine = [pod for pod in pods.server_pods(children) if pods.revision(pod) == revision]
+    found = [pods.trouble(pod, names.SERVER_CONTAINER, children.events) for pod in mine]
+    troubles = [trouble for trouble in found if trouble is not None]
+    own = next((trouble for trouble in troubles if _is_own(trouble)), None)
+    if own is not None:
+        return own
+    deployment = children.deployment
+    if deployment is None or troubles or not mine or not _is_past_deadline(deployment, revision):
+        return None
+    if is_true(deployment, "ReplicaFailure") or not all(pods.is_scheduled(pod) for pod in mine):
+        return None
+    seconds = deployment["spec"].get("progressDeadlineSeconds")
+    return Trouble(Reason.REPLICAS_UNAVAILABLE, f"Look at the log of the server: it was not ready within {seconds} s")
+
+
+def is_past_deadline(deployment: Manifest) -> bool:
+    """Whether the Deployment's controller has given up waiting for the template that it was given last."""
+    progressing = condition(deployment, "Progressing")
+    is_late = progressing.get("status") == "False" and progressing.get("reason") == "ProgressDeadlineExceeded"
+    return is_late and is_observed(deployment)
+
+
+def is_observed(deployment: Manifest) -> bool:
+    """Whether the Deployment's controller has seen what was applied last, so that its status is about that."""
+    observed: int = deployment.get("status", {}).get("observedGeneration", 0)
+    return bool(observed >= deployment["metadata"]["generation"])
+
+
+def live_revision(deployment: Manifest | None) -> str | None:
+    """Return the revision of a live Deployment's template."""
+    labels = (deployment or {}).get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {})
+    revision: str | None = labels.get(names.REVISION_LABEL)
+    return revision
+
+
+def _is_past_deadline(deployment: Manifest, revision: str) -> bool:
+    return live_revision(deployment) == revision and is_past_deadline(deployment)
+
+
+def _is_own(trouble: Trouble) -> bool:
+    if trouble.reason is Reason.IMAGE_PULL_FAILED:
+        return _NO_SUCH_IMAGE.search(trouble.message) is not None
+    return trouble.reason in _OWN and trouble.blocks

@@ -1,0 +1,130 @@
+"""Changes that fail are taken back on a real API server, with the real Deployment controller."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.api import Api, Manifest
+from tests.support.controlplane import ControlPlane
+from tests.support.running_operator import running_operator
+from tests.support.stage import llmservice, make_ready, pods, serve, wait_condition
+
+REVISION = "llmservice.dev/revision"
+LONGER, LONGEST = {"spec": {"engine": {"maxModelLen": 2048}}}, {"spec": {"engine": {"maxModelLen": 4096}}}
+
+
+@pytest.fixture
+async def operated(plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
+    async with Api(plane, namespace) as api, running_operator(plane.kubeconfig, namespace):
+        yield api
+
+
+async def _revision(api: Api) -> str:
+    deployment = await api.get("Deployment", "llama")
+    return str(deployment["spec"]["template"]["metadata"]["labels"][REVISION])
+
+
+async def _new_pod(api: Api, old: str) -> Manifest:
+    """Return the pod of a revision other than `old`, once there is one."""
+
+    async def found() -> Manifest | None:
+        mine = await pods(api, "llama", "server")
+        return next((pod for pod in mine if pod["metadata"]["labels"][REVISION] != old), None)
+
+    pod: Manifest = await api.eventually("a pod of the new revision", found)
+    return pod
+
+
+async def _say(api: Api, pod: Manifest, waiting: Manifest, **container: object) -> None:
+    """Let a pod's container wait for this reason, as the kubelet reports it."""
+    status = {"name": "server", "image": "test", "imageID": "", "ready": False, "restartCount": 0}
+    status |= {"state": {"waiting": waiting}, **container}
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    body = {"phase": "Pending", "conditions": [scheduled], "containerStatuses": [status]}
+    await api.merge("Pod", pod["metadata"]["name"], {"status": body}, "status")
+
+
+async def _crash(api: Api, pod: Manifest) -> None:
+    ended = {
+        "exitCode": 3,
+        "reason": "Error",
+        "startedAt": "2026-01-01T00:00:00Z",
+        "finishedAt": "2026-01-01T00:00:05Z",
+    }
+    await _say(api, pod, {"reason": "CrashLoopBackOff"}, restartCount=3, lastState={"terminated": ended})
+
+
+async def _fail(api: Api, edit: Manifest) -> tuple[str, Manifest]:
+    """Serve, change the spec, let the new replica crash; return the old revision and the LLMService rolled back."""
+    await api.create(llmservice("llama", replicas=2))
+    await serve(api, "llama", 2)
+    old = await _revision(api)
+    await api.merge("LLMService", "llama", edit)
+    await _crash(api, await _new_pod(api, old))
+    return old, await wait_condition(api, "llama", "Stalled", "True", "RolledBack")
+
+
+async def test_a_crashing_change_is_taken_back_and_the_old_replicas_are_never_touched(operated: Api) -> None:
+    await operated.create(llmservice("llama", replicas=2))
+    await serve(operated, "llama", 2)
+    before = {pod["metadata"]["uid"] for pod in await pods(operated, "llama", "server")}
+    old = await _revision(operated)
+    await operated.merge("LLMService", "llama", LONGER)
+    await _crash(operated, await _new_pod(operated, old))
+    back = await wait_condition(operated, "llama", "Stalled", "True", "RolledBack")
+    assert await _revision(operated) == old
+    assert {pod["metadata"]["uid"] for pod in await pods(operated, "llama", "server")} == before
+    rollout = back["status"]["rollout"]
+    assert rollout["currentRevision"] == rollout["lastGoodRevision"] == old
+    assert rollout["rejectedRevision"] not in (old, None)
+    assert [item["result"] for item in rollout["history"]] == ["Good", "Rejected"]
+    assert {event["reason"] for event in await operated.all("Event", "")} >= {"RolledBack"}
+
+
+async def test_a_new_spec_rolls_out_at_once_after_a_failed_one(operated: Api) -> None:
+    old, back = await _fail(operated, LONGER)
+    await operated.merge("LLMService", "llama", LONGEST)
+    pod = await _new_pod(operated, old)
+    assert pod["metadata"]["labels"][REVISION] != back["status"]["rollout"]["rejectedRevision"]
+
+
+async def test_taking_the_change_back_by_hand_is_ready_at_once(operated: Api) -> None:
+    old, _ = await _fail(operated, LONGER)
+    await operated.merge("LLMService", "llama", {"spec": {"engine": {"maxModelLen": None}}})
+    ready = await wait_condition(operated, "llama", "Ready", "True")
+    assert await _revision(operated) == old
+    assert "rejectedRevision" not in ready["status"]["rollout"]
+
+
+async def test_the_retry_annotation_tries_the_same_change_again(operated: Api) -> None:
+    old, back = await _fail(operated, LONGER)
+    await operated.merge("LLMService", "llama", {"metadata": {"annotations": {"llmservice.dev/retry": "1"}}})
+    pod = await _new_pod(operated, old)
+    assert pod["metadata"]["labels"][REVISION] == back["status"]["rollout"]["rejectedRevision"]
+    await make_ready(operated, pod)
+
+
+async def test_an_image_that_does_not_exist_is_taken_back_and_a_registry_out_of_reach_is_waited_for(
+    operated: Api,
+) -> None:
+    await operated.create(llmservice("llama"))
+    await serve(operated, "llama")
+    old = await _revision(operated)
+    await operated.merge("LLMService", "llama", LONGER)
+    pod = await _new_pod(operated, old)
+    await _say(operated, pod, {"reason": "ImagePullBackOff", "message": "dial tcp 10.0.0.1:443: i/o timeout"})
+    await wait_condition(operated, "llama", "Stalled", "True", "ImagePullFailed")
+    assert await _revision(operated) != old
+    await _say(operated, pod, {"reason": "ErrImagePull", "message": "server:2: not found"})
+    await wait_condition(operated, "llama", "Stalled", "True", "RolledBack")
+    assert await _revision(operated) == old
+
+
+async def test_a_rejection_outlives_the_operator(plane: ControlPlane, namespace: str) -> None:
+    async with Api(plane, namespace) as api:
+        async with running_operator(plane.kubeconfig, namespace):
+            old, _ = await _fail(api, LONGER)
+        async with running_operator(plane.kubeconfig, namespace):
+            await api.merge("LLMService", "llama", {"spec": {"replicas": 3}})
+            await wait_condition(api, "llama", "Degraded", "True", "RolledBack")
+            assert await _revision(api) == old
