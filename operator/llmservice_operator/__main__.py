@@ -48,7 +48,10 @@ def _run(config: Path) -> int:
         return BAD_CONFIGURATION
     logs.configure()
     kubeconfig = os.environ.get("KUBECONFIG")
-    asyncio.run(run_until_signal(Operator(loaded, Path(kubeconfig) if kubeconfig else None)))
+    operator = Operator(
+        loaded, Path(kubeconfig) if kubeconfig else None, lease_namespace=os.environ.get("POD_NAMESPACE")
+    )
+    asyncio.run(run_until_signal(operator))
     return 0
 
 

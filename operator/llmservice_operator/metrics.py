@@ -45,4 +45,5 @@ WATCH_AGE_SECONDS = Gauge(
     "llmservice_operator_watch_age_seconds", "Since the API server last said something, bookmarks included", ["kind"]
 )
 LOOP_LAG_SECONDS = Gauge("llmservice_operator_event_loop_lag_seconds", "How late the event loop runs its timers")
+LEADER = Gauge("llmservice_operator_leader", "Whether this replica holds the Lease and writes")
 LLMSERVICES = Gauge("llmservice_operator_llmservices", "LLMServices by condition", ["condition", "status"])

@@ -58,6 +58,8 @@ MANAGEMENT_PORT_NAME: Final = "management"
 SERVER_CONTAINER: Final = "server"
 WARMUP_CONTAINER: Final = "warmup"
 
+LEASE: Final = "llmservice-operator"
+"""The Lease, in the operator's own namespace."""
 OPERATOR_PORT: Final = 8080
 """Where the operator itself answers /healthz, /readyz and /metrics."""
 

@@ -25,7 +25,7 @@ def operator(installed: Kubectl) -> Iterator[Kubectl]:
     """kubectl in the operator's namespace; the operator runs again when the test is over."""
     kubectl = installed.in_namespace(install.OPERATOR_NAMESPACE)
     yield kubectl
-    kubectl.run("scale", "deployment/llmservice-operator", "--replicas=1")
+    kubectl.run("scale", "deployment/llmservice-operator", "--replicas=2")
     kubectl.run("rollout", "status", "deployment/llmservice-operator", "--timeout=60s")
 
 

@@ -28,6 +28,7 @@ PATHS = {
     "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
     "ConfigMap": ("api/v1", "configmaps"),
     "ResourceQuota": ("api/v1", "resourcequotas"),
+    "Lease": ("apis/coordination.k8s.io/v1", "leases"),
     "Job": ("apis/batch/v1", "jobs"),
     "Pod": ("api/v1", "pods"),
     "Event": ("apis/events.k8s.io/v1", "events"),

@@ -17,11 +17,14 @@ SETTINGS = {
 
 @asynccontextmanager
 async def running_operator(
-    kubeconfig: Path, *namespaces: str, port: int | None = None
+    kubeconfig: Path, *namespaces: str, port: int | None = None, has_lease: bool = False
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Run the operator for the given namespaces (none: all) while the body does; it is ready when the body starts."""
+    """Run the operator for the given namespaces (none: all) while the body does; it is ready when the body starts.
+
+    With a Lease, which is in the first of the namespaces, it writes as soon as it leads.
+    """
     parsed = settings.parse({**SETTINGS, "watchNamespaces": list(namespaces)})
-    operator = Operator(parsed, kubeconfig, port)
+    operator = Operator(parsed, kubeconfig, port, lease_namespace=namespaces[0] if has_lease else None)
     task = asyncio.create_task(operator.run())
     ready = asyncio.create_task(operator.is_ready.wait())
     try:

@@ -7,7 +7,7 @@ credentials, TLS.
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -37,6 +37,8 @@ class Client:
     """Talks to one API server. `close` it from the loop that opened it."""
 
     def __init__(self, configuration: Any, kubeconfig: Path | None = None, limiter: RateLimiter | None = None):
+        self.may_write: Callable[[], bool] = lambda: True
+        """Asked right before every write is sent."""
         self._configuration = configuration
         self._kubeconfig = kubeconfig
         self._limiter = limiter or RateLimiter(per_second=50, burst=100)
@@ -169,6 +171,8 @@ class Client:
         headers = {"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": content_type}
         if header := await login.authorization(self._configuration):
             headers["Authorization"] = header
+        if method != "GET" and not self.may_write():
+            raise errors.NotLeadingError(f"{method} {path}: this replica does not lead")
         try:
             answer = await self._rest.request(method, url, headers, body, _request_timeout=timeout)
             response: aiohttp.ClientResponse = answer.response

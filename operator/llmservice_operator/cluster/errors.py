@@ -46,6 +46,10 @@ class BusyError(ApiError):
     """429, 5xx, a timeout or a broken connection: the same request may succeed later."""
 
 
+class NotLeadingError(ApiError):
+    """Not sent: another replica may hold the Lease by now."""
+
+
 LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
 
 _BY_STATUS: dict[int, type[ApiError]] = {

@@ -45,6 +45,7 @@ CLAIMS: Final = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims"
 CONFIG_MAPS: Final = Resource("v1", "ConfigMap", "configmaps")
 JOBS: Final = Resource("batch/v1", "Job", "jobs")
 PODS: Final = Resource("v1", "Pod", "pods")
+LEASES: Final = Resource("coordination.k8s.io/v1", "Lease", "leases")
 CORE_EVENTS: Final = Resource("v1", "Event", "events")
 EVENTS: Final = Resource("events.k8s.io/v1", "Event", "events")
 

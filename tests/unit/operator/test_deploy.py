@@ -73,7 +73,8 @@ def test_the_operator_runs_restricted_and_bounded() -> None:
     spec = deployment["spec"]
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert spec["replicas"] == 2
+    assert {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}} in container["env"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"] == {
@@ -93,3 +94,12 @@ def test_the_namespace_admits_only_restricted_pods() -> None:
         "warn": "restricted",
         "audit": "restricted",
     }
+
+
+def test_the_replicas_agree_on_one_lease() -> None:
+    role, binding = documents("operator/leader-election.yaml")
+    assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]] == [
+        (["leases"], None, ["create"]),
+        (["leases"], [names.LEASE], ["get", "patch"]),
+    ]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "llmservice-operator"}]
