@@ -45,7 +45,12 @@ def test_defaults_are_filled_in_and_what_the_profile_decides_stays_open(create: 
         "engine": {"quantization": {"method": "Auto", "computeDtype": "Auto", "doubleQuant": True}},
         "cache": {"reclaimPolicy": "Delete"},
         "service": {"type": "ClusterIP", "port": 80, "sessionAffinity": "None"},
-        "rollout": {"progressDeadlineSeconds": 1800, "drainTimeoutSeconds": 120},
+        "rollout": {
+            "progressDeadlineSeconds": 1800,
+            "onFailure": "Rollback",
+            "revisionHistoryLimit": 5,
+            "drainTimeoutSeconds": 120,
+        },
         "observability": {"logFormat": "JSON"},
     }
 

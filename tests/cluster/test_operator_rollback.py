@@ -7,7 +7,7 @@ import pytest
 from tests.support.api import Api, Manifest
 from tests.support.controlplane import ControlPlane
 from tests.support.running_operator import running_operator
-from tests.support.stage import llmservice, make_ready, pods, serve, wait_condition
+from tests.support.stage import condition, llmservice, make_ready, pods, serve, wait_condition
 
 REVISION = "llmservice.dev/revision"
 LONGER, LONGEST = {"spec": {"engine": {"maxModelLen": 2048}}}, {"spec": {"engine": {"maxModelLen": 4096}}}
@@ -25,13 +25,19 @@ async def _revision(api: Api) -> str:
 
 
 async def _new_pod(api: Api, old: str) -> Manifest:
-    """Return the pod of a revision other than `old`, once there is one."""
+    """Return the pod of a revision other than `old`, once there is one, and on a node.
+
+    The scheduler finds none for it, and says so once more whenever something changes: first it is waited for, then the
+    pod is taken out of its hands.
+    """
 
     async def found() -> Manifest | None:
         mine = await pods(api, "llama", "server")
-        return next((pod for pod in mine if pod["metadata"]["labels"][REVISION] != old), None)
+        new = [pod for pod in mine if pod["metadata"]["labels"][REVISION] != old]
+        return next((pod for pod in new if condition(pod, "PodScheduled")["status"] == "False"), None)
 
     pod: Manifest = await api.eventually("a pod of the new revision", found)
+    await api.bind(pod["metadata"]["name"], "node")
     return pod
 
 

@@ -90,6 +90,16 @@ class Api:
         """Delete an object."""
         await self._json("DELETE", self._path(kind, name), params={"propagationPolicy": propagation})
 
+    async def bind(self, pod: str, node: str) -> None:
+        """Put a pod on a node, as the scheduler does; the node need not exist."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": pod},
+            "target": {"kind": "Node", "name": node},
+        }
+        await self._json("POST", f"{self._path('Pod', pod)}/binding", json=body)
+
     async def evict(self, pod: str) -> bool:
         """Evict a pod as `kubectl drain` does; return whether its PodDisruptionBudget allowed it."""
         too_many = 429

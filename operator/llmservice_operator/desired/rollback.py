@@ -14,7 +14,8 @@ from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.revisions import Outcome, Revision
 from llmservice_operator.diagnosis import pods
-from llmservice_operator.diagnosis.blame import is_observed, live_revision, own_fault
+from llmservice_operator.diagnosis.blame import own_fault
+from llmservice_operator.diagnosis.deployments import is_observed, live_revision
 from llmservice_operator.schema import LLMService
 
 

@@ -10,8 +10,9 @@ from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.conditions import Reason
 from llmservice_operator.diagnosis import pods
+from llmservice_operator.diagnosis.deployments import is_past_deadline, live_revision
 from llmservice_operator.diagnosis.trouble import Trouble
-from llmservice_operator.manifest import Manifest, condition, is_true
+from llmservice_operator.manifest import Manifest, is_true
 
 _OWN = frozenset(
     {
@@ -34,39 +35,19 @@ def own_fault(children: Children, revision: str) -> Trouble | None:
     found = [pods.trouble(pod, names.SERVER_CONTAINER, children.events) for pod in mine]
     troubles = [trouble for trouble in found if trouble is not None]
     own = next((trouble for trouble in troubles if _is_own(trouble)), None)
-    if own is not None:
+    if own is not None or troubles or not mine:
         return own
-    deployment = children.deployment
-    if deployment is None or troubles or not mine or not _is_past_deadline(deployment, revision):
+    return _lateness(children.deployment, revision) if all(pods.is_scheduled(pod) for pod in mine) else None
+
+
+def _lateness(deployment: Manifest | None, revision: str) -> Trouble | None:
+    """Return that nothing holds up a revision's pods and they still are not ready in time."""
+    if deployment is None or live_revision(deployment) != revision or not is_past_deadline(deployment):
         return None
-    if is_true(deployment, "ReplicaFailure") or not all(pods.is_scheduled(pod) for pod in mine):
+    if is_true(deployment, "ReplicaFailure"):
         return None
     seconds = deployment["spec"].get("progressDeadlineSeconds")
     return Trouble(Reason.REPLICAS_UNAVAILABLE, f"Look at the log of the server: it was not ready within {seconds} s")
-
-
-def is_past_deadline(deployment: Manifest) -> bool:
-    """Whether the Deployment's controller has given up waiting for the template that it was given last."""
-    progressing = condition(deployment, "Progressing")
-    is_late = progressing.get("status") == "False" and progressing.get("reason") == "ProgressDeadlineExceeded"
-    return is_late and is_observed(deployment)
-
-
-def is_observed(deployment: Manifest) -> bool:
-    """Whether the Deployment's controller has seen what was applied last, so that its status is about that."""
-    observed: int = deployment.get("status", {}).get("observedGeneration", 0)
-    return bool(observed >= deployment["metadata"]["generation"])
-
-
-def live_revision(deployment: Manifest | None) -> str | None:
-    """Return the revision of a live Deployment's template."""
-    labels = (deployment or {}).get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {})
-    revision: str | None = labels.get(names.REVISION_LABEL)
-    return revision
-
-
-def _is_past_deadline(deployment: Manifest, revision: str) -> bool:
-    return live_revision(deployment) == revision and is_past_deadline(deployment)
 
 
 def _is_own(trouble: Trouble) -> bool:

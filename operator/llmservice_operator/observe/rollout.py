@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from llmservice_operator.children import Children
 from llmservice_operator.desired.replicas import is_autoscaled
 from llmservice_operator.diagnosis import pods
-from llmservice_operator.diagnosis.blame import is_observed, is_past_deadline, live_revision
+from llmservice_operator.diagnosis.deployments import is_observed, is_past_deadline, live_revision
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
