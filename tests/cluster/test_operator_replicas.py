@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from llmservice_operator.cluster.election import LEASE_SECONDS
 from tests.support.api import Api
 from tests.support.controlplane import ControlPlane
 from tests.support.running_operator import running_operator
@@ -23,7 +24,7 @@ async def _holder(api: Api) -> str | None:
     return holder
 
 
-async def test_a_follower_takes_over_within_two_seconds_of_an_orderly_end(plane: ControlPlane, api: Api) -> None:
+async def test_a_follower_takes_over_soon_after_an_orderly_end(plane: ControlPlane, api: Api) -> None:
     async with running_operator(plane.kubeconfig, api.namespace, has_lease=True) as first:
         leader = await api.eventually("a leader", lambda: _holder(api))
         async with running_operator(plane.kubeconfig, api.namespace, has_lease=True):
@@ -36,7 +37,7 @@ async def test_a_follower_takes_over_within_two_seconds_of_an_orderly_end(plane:
             async def is_another() -> bool:
                 return await _holder(api) not in (None, leader)
 
-            await api.eventually("another leader", is_another, 2.0)
+            await api.eventually("another leader", is_another, LEASE_SECONDS / 2)
             await api.merge("LLMService", "llama", {"spec": {"replicas": 0}})
             await wait_condition(api, "llama", "Ready", "True", "Suspended")
 
