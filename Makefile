@@ -151,7 +151,7 @@ demo-clean: cluster-down ## take the demo away again
 endif
 
 .PHONY: bench-server
-bench-server: env ## our server against others over HTTP (28 minutes; BENCH="--rounds 1 --peers generate" for less)
+bench-server: env ## our server against others over HTTP (29 minutes; BENCH="--rounds 1 --peers generate" for less)
 	$(PY) -m benchmarks server $(BENCH)
 
 .PHONY: bench-engine
