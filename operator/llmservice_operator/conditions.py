@@ -279,6 +279,11 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def micro_timestamp(moment: datetime) -> str:
+    """Return a moment as Kubernetes writes it into Events and Leases: UTC, microseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def _last_transition(
     condition_type: ConditionType, status: Status, previous: Iterable[Mapping[str, Any]]
 ) -> str | None:

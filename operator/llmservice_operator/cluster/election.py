@@ -19,6 +19,7 @@ import structlog
 from llmservice_operator import metrics, names
 from llmservice_operator.cluster import errors
 from llmservice_operator.cluster.resources import LEASES, Resource
+from llmservice_operator.conditions import micro_timestamp
 from llmservice_operator.manifest import Manifest
 
 logger = structlog.get_logger(__name__)
@@ -165,7 +166,7 @@ class Election:
 
     async def _write(self, lease: Manifest | None) -> bool:
         """Write our name into the Lease as it was seen; return whether nobody else was faster."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = micro_timestamp(datetime.now(UTC))
         before = {} if lease is None else lease.get("spec", {})
         is_renewal = before.get("holderIdentity") == self._identity
         spec = {

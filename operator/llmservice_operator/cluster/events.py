@@ -19,6 +19,7 @@ from llmservice_operator.cluster import errors
 from llmservice_operator.cluster.client import Client
 from llmservice_operator.cluster.interface import Notice
 from llmservice_operator.cluster.resources import EVENTS
+from llmservice_operator.conditions import micro_timestamp
 from llmservice_operator.manifest import Manifest
 
 logger = structlog.get_logger(__name__)
@@ -86,7 +87,7 @@ class EventRecorder:
 
     async def _write(self, owner: Manifest, notice: Notice) -> None:
         meta = owner["metadata"]
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = micro_timestamp(datetime.now(UTC))
         series = self._series.get((meta["uid"], notice))
         if series is not None and self._clock() - series.seen_at < SERIES_SECONDS:
             # One that somebody deleted meanwhile is written anew.
