@@ -14,19 +14,14 @@ from tests.support.builders import (
     as_live,
     crashing_pod,
     make_llmservice,
-    make_pod,
-    make_settings,
     manifest_of,
     ready_pod,
     rolled_out,
     serving,
     unschedulable_pod,
 )
+from tests.support.rollouts import LATE, SECOND, SETTINGS, crashing, loading
 from tests.support.specs import SCALING
-
-SETTINGS = make_settings()
-EDITED = make_llmservice(generation=2, engine={"maxModelLen": 1024})
-HELD = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
 
 
 def conditions(status: Manifest) -> dict[str, tuple[str, str]]:
@@ -38,14 +33,14 @@ def message(status: Manifest, kind: str) -> str:
 
 
 def rolling(*new_pods: str, **deployment_status: object) -> Children:
-    """Return the children while EDITED rolls out beside the one old pod, with new pods of these kinds."""
+    """Return the children while SECOND rolls out beside the one old pod, with new pods of these kinds."""
     before = serving(make_llmservice(), SETTINGS)
-    live = as_live(manifest_of(desired(EDITED, before, SETTINGS, NOW).manifests, "Deployment"), generation=2)
+    live = as_live(manifest_of(desired(SECOND, before, SETTINGS, NOW).manifests, "Deployment"), generation=2)
     deployment = rolled_out(live, **{"replicas": 2, "updatedReplicas": 1, "readyReplicas": 1, **deployment_status})
     makers: dict[str, Callable[[Manifest], Manifest]] = {
         "ready": ready_pod,
-        "loading": lambda owner: make_pod(owner, 1, phase="Running"),
-        "crashing": lambda owner: crashing_pod(owner, number=1, exitCode=3),
+        "loading": loading,
+        "crashing": crashing,
         "unschedulable": lambda owner: unschedulable_pod(
             owner, "0/2 nodes are available: 2 Insufficient nvidia.com/gpu.", 1
         ),
@@ -54,7 +49,7 @@ def rolling(*new_pods: str, **deployment_status: object) -> Children:
 
 
 def test_serving_stays_true_and_ready_waits_while_a_rollout_goes_on() -> None:
-    status = observe(EDITED, rolling("loading"), SETTINGS, NOW)
+    status = observe(SECOND, rolling("loading"), SETTINGS, NOW)
     found = conditions(status)
     assert found["Serving"] == ("True", "EndpointsReady")
     assert found["Ready"] == ("False", "RolloutInProgress")
@@ -64,20 +59,20 @@ def test_serving_stays_true_and_ready_waits_while_a_rollout_goes_on() -> None:
 
 def test_current_and_updated_revision_differ_until_the_rollout_is_done() -> None:
     children = rolling("loading")
-    rollout = observe(EDITED, children, SETTINGS, NOW)["rollout"]
+    rollout = observe(SECOND, children, SETTINGS, NOW)["rollout"]
     assert rollout["currentRevision"] != rollout["updatedRevision"]
 
     assert children.deployment is not None
     done = replace(
         children, deployment=rolled_out({**children.deployment, "status": {}}), pods=(ready_pod(children.deployment),)
     )
-    rollout = observe(EDITED, done, SETTINGS, NOW)["rollout"]
+    rollout = observe(SECOND, done, SETTINGS, NOW)["rollout"]
     assert rollout["currentRevision"] == rollout["updatedRevision"]
 
 
 def test_a_rollout_past_its_deadline_is_held_with_its_cause() -> None:
     kept = make_llmservice(generation=2, engine={"maxModelLen": 1024}, rollout={"onFailure": "Hold"})
-    status = observe(kept, rolling("crashing", conditions=[HELD]), SETTINGS, NOW)
+    status = observe(kept, rolling("crashing", conditions=[LATE]), SETTINGS, NOW)
     found = conditions(status)
     assert found["Degraded"] == ("True", "RolloutHeld")
     assert found["Stalled"] == ("True", "RolloutHeld")
@@ -89,13 +84,13 @@ def test_a_rollout_past_its_deadline_is_held_with_its_cause() -> None:
 
 
 def test_a_deadline_that_an_earlier_rollout_missed_is_not_held_against_a_new_one() -> None:
-    found = conditions(observe(EDITED, rolling("loading", conditions=[HELD], observedGeneration=1), SETTINGS, NOW))
+    found = conditions(observe(SECOND, rolling("loading", conditions=[LATE], observedGeneration=1), SETTINGS, NOW))
     assert found["Degraded"] == ("False", "AsExpected")
     assert "Stalled" not in found
 
 
 def test_a_new_replica_without_a_node_stalls_the_rollout_and_nothing_else() -> None:
-    found = conditions(observe(EDITED, rolling("unschedulable"), SETTINGS, NOW))
+    found = conditions(observe(SECOND, rolling("unschedulable"), SETTINGS, NOW))
     assert found["Scheduled"] == ("False", "InsufficientGPU")
     assert found["Stalled"] == ("True", "InsufficientGPU")
     assert found["Serving"] == ("True", "EndpointsReady")
@@ -105,7 +100,7 @@ def test_a_new_replica_without_a_node_stalls_the_rollout_and_nothing_else() -> N
 def test_trouble_of_the_old_revision_is_not_told_once_the_new_one_has_pods() -> None:
     children = rolling("loading")
     old = crashing_pod(serving(make_llmservice(), SETTINGS).deployment or {}, exitCode=3)
-    found = conditions(observe(EDITED, replace(children, pods=(old, children.pods[-1])), SETTINGS, NOW))
+    found = conditions(observe(SECOND, replace(children, pods=(old, children.pods[-1])), SETTINGS, NOW))
     assert found["Degraded"] == ("False", "AsExpected")
 
 
