@@ -21,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from inference_server.engine.interface import StepOutput
+from inference_server.engine.protocol import Step
 from inference_server.state import ServerState
 from inference_server.web.record import RequestRecord
 
@@ -204,16 +204,16 @@ class Metrics:
         self._cache_queries.inc(prompt_tokens)
         self._cache_hits.inc(cached_tokens)
 
-    def step(self, seconds: float, output: StepOutput, tokens: int) -> None:
-        """Note one engine step that generated `tokens` in all."""
-        self._step.observe(seconds)
-        if output.decode_tokens:
-            self._batch.observe(output.decode_tokens)
-        if worked := output.prefill_tokens + tokens:
+    def step(self, step: Step) -> None:
+        """Note one engine step."""
+        self._step.observe(step.seconds)
+        if step.decode_tokens:
+            self._batch.observe(step.decode_tokens)
+        if worked := step.prefill_tokens + step.tokens:
             self._vllm_iteration.observe(worked)
-        self._prefill_tokens.inc(output.prefill_tokens)
-        self._completion_tokens.inc(tokens)
-        self._kv_tokens = output.kv_tokens
+        self._prefill_tokens.inc(step.prefill_tokens)
+        self._completion_tokens.inc(step.tokens)
+        self._kv_tokens = step.kv_tokens
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

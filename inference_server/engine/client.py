@@ -2,10 +2,6 @@
 
 One task reads the socket. It appends each sequence's outputs to the `Generation` of its request and wakes the consumer
 once for everything queued since it last looked, so a slow client gets few large chunks and a fast one many small.
-
-Waking a stream costs a write to its connection, and that is most of what a token costs here (60 of 75 µs measured on
-two shared cores). So with many streams each is woken a little less often than the model steps: never later than
-`LONGEST_HOLD_SECONDS`, and at once for a first token and an end.
 """
 
 from __future__ import annotations
@@ -30,7 +26,6 @@ from inference_server.engine.interface import (
     Progress,
     SequenceOutput,
     Started,
-    StepOutput,
 )
 from inference_server.engine.watchdog import Watchdog
 from inference_server.metrics import Metrics
@@ -38,10 +33,6 @@ from inference_server.rate import RecentMean, SlidingRate
 from inference_server.state import Load
 
 PING_SECONDS = 0.5
-WAKES_PER_SECOND = 400
-"""How often all consumers together are woken for more tokens; a few streams get each token as it comes."""
-LONGEST_HOLD_SECONDS = 0.05
-"""20 pieces of text a second are still faster than anyone reads."""
 EXIT_SECONDS = 5.0
 """How long an engine process whose socket is closed may take to be gone before it is killed."""
 
@@ -96,17 +87,11 @@ def start_process(config: EngineConfig) -> tuple[Child, socket.socket]:
         return subprocess.Popen(command, pass_fds=[descriptor], env=environment, stdin=subprocess.DEVNULL), ours
 
 
-Pace = Literal["step", "stream", "end"]
-"""When a consumer is woken: for every step, because it may have to stop the sequence; often enough for a stream; or
-only when a sequence has ended, because nothing is shown before."""
-
-
 class Generation:
     """The sequences of one request in flight: one queue for what all of them generate, and one consumer."""
 
-    def __init__(self, requests: Sequence[GenerationRequest], pace: Pace, arrived: float) -> None:
+    def __init__(self, requests: Sequence[GenerationRequest], arrived: float) -> None:
         self.requests = {request.request_id: request for request in requests}
-        self.pace = pace
         self.arrived = arrived
         self.queue_seconds: float | None = None
         """How long the first of the sequences waited for its slot; None while all wait."""
@@ -126,19 +111,18 @@ class Generation:
         if self.queue_seconds is None:
             self.queue_seconds = max(began - self.arrived, 0.0)
 
-    def put(self, output: SequenceOutput, now: float) -> bool:
-        """Queue an output for the consumer, and return whether it is to be woken soon: False where it was at once."""
+    def put(self, output: SequenceOutput, now: float) -> None:
+        """Queue an output, and wake the consumer unless it waits for an end."""
         self._queued.append(output)
         is_first, self._last_output = self._last_output is None, now
-        if self.pace == "step" or is_first or output.finish_reason is not None:
-            self.wake()
-            return False
-        return self.pace == "stream"
+        waits_for_end = self.requests[output.request_id].delivery == "end"
+        if is_first or output.finish_reason is not None or not waits_for_end:
+            self._wake()
 
     def abort(self, why: GenerationAborted) -> None:
         """Let the consumer fail once it has taken what is queued."""
         self._aborted = self._aborted or why
-        self.wake()
+        self._wake()
 
     def leave_out(self) -> None:
         """Expect nothing more from one of the sequences: it was cancelled."""
@@ -167,7 +151,7 @@ class Generation:
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         """Let the consumer take what is queued."""
         if self._consumer is not None and not self._consumer.done():
             self._consumer.set_result(None)
@@ -179,7 +163,7 @@ class Generation:
         left = max(self._last_output or self.arrived, self._last_sign) + idle_seconds - now
         if left <= 0:
             self._last_sign, left = now, idle_seconds
-            self.wake()
+            self._wake()
         loop = asyncio.get_running_loop()
         self._idle_timer = loop.call_later(left, self._watch_for_idleness, idle_seconds)
 
@@ -198,10 +182,6 @@ class EngineClient:
         """The sequences in flight that have no slot yet."""
         self._waiting_tokens = 0
         self._tokens_in_flight = 0
-        self._held: set[Generation] = set()
-        """Whose consumers have something to take and were not woken yet."""
-        self._flushed = 0.0
-        self._flush_timer: asyncio.TimerHandle | None = None
         self._started: dict[str, float] = {}
         """When each running sequence got its slot."""
         self._slot_seconds = RecentMean(64)
@@ -233,9 +213,9 @@ class EngineClient:
         with contextlib.suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(self._child.wait, EXIT_SECONDS)
 
-    def generate(self, *requests: GenerationRequest, pace: Pace = "step") -> Generation:
+    def generate(self, *requests: GenerationRequest) -> Generation:
         """Send the sequences of one request to the engine."""
-        generation = Generation(requests, pace, time.monotonic())
+        generation = Generation(requests, time.monotonic())
         for request in requests:
             self._in_flight[request.request_id] = generation
             self._waiting.add(request.request_id)
@@ -299,8 +279,8 @@ class EngineClient:
     ) -> None:
         while (message := await protocol.read(reader)) is not None:
             match message:
-                case protocol.Stepped(output, began):
-                    self._deliver(output, began)
+                case protocol.Stepped():
+                    self._deliver(message)
                 case protocol.Pong(number):
                     watchdog.ponged(number)
                 case protocol.Loading(progress):
@@ -324,47 +304,21 @@ class EngineClient:
                 self._send(protocol.Ping(number))
         raise EngineFailed(complaint)
 
-    def _deliver(self, step: StepOutput, began: float) -> None:
+    def _deliver(self, stepped: protocol.Stepped) -> None:
         now = time.monotonic()
-        for sequence in step.started:
+        for sequence in stepped.started:
             if (generation := self._in_flight.get(sequence.request_id)) is not None:
-                self._start(sequence, generation, began)
-        tokens = 0
-        for output in step.outputs:
-            tokens += len(output.token_ids)
+                self._start(sequence, generation, stepped.began)
+        for output in stepped.outputs:
             if (generation := self._in_flight.get(output.request_id)) is None:
                 continue
-            if generation.put(output, now):
-                self._held.add(generation)
+            generation.put(output, now)
             if output.finish_reason is not None:
                 self._forget(output.request_id, now)
-        if self._held:
-            interval = min(len(self._in_flight) / WAKES_PER_SECOND, LONGEST_HOLD_SECONDS)
-            if now - self._flushed >= interval:
-                self._flush(now)
-            elif self._flush_timer is None:
-                self._flush_late()
-        if tokens:
+        if tokens := sum(step.tokens for step in stepped.steps):
             self._tokens.add(tokens, now)
-        self._metrics.step(now - began, step, tokens)
-
-    def _flush(self, now: float) -> None:
-        """Wake the consumers that were held back."""
-        self._flushed = now
-        held, self._held = self._held, set()
-        for generation in held:
-            generation.wake()
-
-    def _flush_late(self) -> None:
-        """Wake them though no step ends; while steps end this does nothing, since a wake-up in a step slows it."""
-        now = time.monotonic()
-        left = self._flushed + LONGEST_HOLD_SECONDS - now
-        if left <= 0:
-            self._flush(now)
-            left = LONGEST_HOLD_SECONDS
-        has_more = bool(self._held) or bool(self._in_flight)
-        loop = asyncio.get_running_loop()
-        self._flush_timer = loop.call_later(left, self._flush_late) if has_more else None
+        for step in stepped.steps:
+            self._metrics.step(step)
 
     def _start(self, sequence: Started, generation: Generation, began: float) -> None:
         request = generation.requests[sequence.request_id]

@@ -3,8 +3,8 @@
 The web process owns text: it renders chat templates, encodes prompts, decodes tokens, cuts at stop strings and counts
 usage, all without torch (`inference_server.text`). An engine owns the scheduler, the KV memory, the model and the
 sampling, and sees token ids only: several choices of one prompt (`n`) are several sequences, a stop string is a
-cancellation. The two talk over a socket in the messages of `engine.protocol`, one message per
-engine step, so this file fixes the data and `engine.process` drives any object of type `Engine`.
+cancellation. The two talk over a socket in the messages of `engine.protocol`, at most one for a
+step, so this file fixes the data and `engine.process` drives any object of type `Engine`.
 
 The structs are msgspec's: frozen, typed on both ends of the socket, and encoded without copying field by field.
 """
@@ -15,6 +15,10 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 import msgspec
+
+Delivery = Literal["step", "stream", "end"]
+"""When what a sequence generates is wanted: at every step, because it may have to be stopped there; often enough for a
+stream; or only when it has ended, because nothing is shown before."""
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 """Why a sequence ended: an end-of-sequence token, a length limit, a cancellation, or `SequenceOutput.error`."""
@@ -117,6 +121,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, tag="generate
     sampling: SamplingParams
     priority: int = 0
     tenant: str = ""
+    delivery: Delivery = "step"
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
@@ -135,7 +140,7 @@ class SequenceError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SequenceOutput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one step added to one sequence.
+    """What one step added to one sequence, or several steps whose outputs are merged on their way.
 
     `token_ids` are the new tokens in order, without the end-of-sequence token. After an output with a
     `finish_reason` the engine has forgotten the sequence and its slot is free. `error` is set if and only if

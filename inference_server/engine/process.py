@@ -19,6 +19,7 @@ import structlog
 from inference_server import logging
 from inference_server.engine import protocol
 from inference_server.engine.interface import Engine, EngineConfig, GenerationRequest, LoadFailure
+from inference_server.engine.outbox import Outbox
 
 INTERNAL_ERROR = 70
 
@@ -78,25 +79,29 @@ def serve(engine: Engine, connection: socket.socket, when_alone: Callable[[], No
 
 
 def _drive(engine: Engine, connection: socket.socket, inbox: Inbox) -> None:
+    outbox = Outbox(lambda stepped: _send(connection, stepped))
     while True:
         # What has arrived by now, all of it but no more: a flood of commands never holds up the step.
         arrived = inbox.qsize()
         while arrived > 0 or not engine.has_work():
+            if arrived <= 0:
+                outbox.flush()
             if (command := inbox.get()) is None:
                 return
-            _obey(command, engine, connection)
+            _obey(command, engine, outbox, connection)
             arrived -= 1
         began = time.monotonic()
-        output = engine.step()
-        _send(connection, protocol.Stepped(output, began))
+        outbox.stepped(engine.step(), began)
 
 
-def _obey(command: protocol.ToEngine, engine: Engine, connection: socket.socket) -> None:
+def _obey(command: protocol.ToEngine, engine: Engine, outbox: Outbox, connection: socket.socket) -> None:
     match command:
         case GenerationRequest():
             engine.add(command)
+            outbox.expect(command)
         case protocol.Cancel(request_id):
             engine.cancel(request_id)
+            outbox.forget(request_id)
         case protocol.Ping(number):
             _send(connection, protocol.Pong(number))
         case protocol.Load():

@@ -1,8 +1,8 @@
 """The messages between web process and engine process, and how they are framed.
 
-Each frame is a length (4 bytes, big-endian) and one MessagePack document. The engine sends one message for each step,
-not for each token: at 20 000 tokens a second the web process still wakes only as often as the model steps. The
-connection is a socket pair that only these two processes hold, so there is no name to find and no peer to check.
+Each frame is a length (4 bytes, big-endian) and one MessagePack document. The engine sends one message for a step or
+for a few (`engine.outbox`), never one for each token. The connection is a socket pair that only these two processes
+hold, so there is no name to find and no peer to check.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ import struct
 
 import msgspec
 
-from inference_server.engine.interface import EngineConfig, GenerationRequest, ModelInfo, Progress, StepOutput
+from inference_server.engine.interface import (
+    EngineConfig,
+    GenerationRequest,
+    ModelInfo,
+    Progress,
+    SequenceOutput,
+    Started,
+)
 
 FRAME_LIMIT_BYTES = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
@@ -57,10 +64,26 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     exit_code: int
 
 
-class Stepped(msgspec.Struct, frozen=True, tag="stepped"):
-    """Engine to web: one step. `began` is its start on CLOCK_MONOTONIC, which all processes of a machine share."""
+class Step(msgspec.Struct, frozen=True, array_like=True):
+    """What one step came to: how long it took, the tokens it generated, and the counts of `interface.StepOutput`."""
 
-    output: StepOutput
+    seconds: float
+    tokens: int
+    prefill_tokens: int
+    decode_tokens: int
+    kv_tokens: int
+
+
+class Stepped(msgspec.Struct, frozen=True, kw_only=True, tag="stepped"):
+    """Engine to web: what the last steps did, with at most one output for each sequence.
+
+    `started` are sequences whose prefill began in the last of them, at `began` on CLOCK_MONOTONIC, which all processes
+    of a machine share.
+    """
+
+    outputs: list[SequenceOutput]
+    started: list[Started]
+    steps: list[Step]
     began: float
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import msgspec
 from starlette.types import Scope
 
-from inference_server.engine.client import EngineClient, Pace
-from inference_server.engine.interface import GenerationRequest, ModelInfo
+from inference_server.engine.client import EngineClient
+from inference_server.engine.interface import Delivery, GenerationRequest, ModelInfo
 from inference_server.metrics import Metrics
 from inference_server.rate import retry_after_seconds
 from inference_server.state import ServerState
@@ -126,7 +126,7 @@ class ModelServer:
         prompts = await _encoded(tokenizer, ask)
         _check_token_ids(ask, prompts, model.vocabulary_size)
         self._check_count(len(prompts) * ask.n, model)
-        requests = [request for prompt in prompts for request in self._requests(ask, prompt, record.tenant, model)]
+        requests = [request for prompt in prompts for request in self._requests(ask, prompt, record, model)]
         # Others may have taken the last place while this prompt was being encoded.
         tokens = sum(len(request.prompt_token_ids) + request.sampling.max_tokens for request in requests)
         self.ensure_room(deadline_seconds, len(requests), tokens)
@@ -146,10 +146,10 @@ class ModelServer:
         record.prompt_tokens = sum(len(prompt.token_ids) for prompt in prompts)
         record.choices = len(requests)
         self._metrics.prompts_admitted(record.prompt_tokens)
-        generation = self._engine.generate(*requests, pace=_pace(ask, record))
+        generation = self._engine.generate(*requests)
         return Completion(self._engine, generation, choices, ask.n, record.prompt_tokens, record, deadline_seconds)
 
-    def _requests(self, ask: Ask, prompt: _Prompt, tenant: str | None, model: ModelInfo) -> list[GenerationRequest]:
+    def _requests(self, ask: Ask, prompt: _Prompt, record: RequestRecord, model: ModelInfo) -> list[GenerationRequest]:
         max_tokens = _max_tokens(ask, len(prompt.token_ids), model.max_model_len, self._default_max_tokens)
         return [
             GenerationRequest(
@@ -158,7 +158,8 @@ class ModelServer:
                 sampling=msgspec.structs.replace(
                     ask.sampling, max_tokens=max_tokens, seed=choice_seed(ask.seed, choice)
                 ),
-                tenant=tenant or "",
+                tenant=record.tenant or "",
+                delivery=_delivery(ask, record),
             )
             for choice in range(ask.n)
         ]
@@ -176,7 +177,7 @@ class ModelServer:
         return error
 
 
-def _pace(ask: Ask, record: RequestRecord) -> Pace:
+def _delivery(ask: Ask, record: RequestRecord) -> Delivery:
     """A stop string must be found while its sequence runs; otherwise only a stream needs tokens before the end."""
     return "step" if ask.stop else "stream" if record.stream else "end"
 

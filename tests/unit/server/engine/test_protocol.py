@@ -18,7 +18,6 @@ from inference_server.engine.interface import (
     SequenceError,
     SequenceOutput,
     Started,
-    StepOutput,
     TokenLogprobs,
 )
 
@@ -42,24 +41,20 @@ FROM_ENGINE: list[protocol.FromEngine] = [
         )
     ),
     protocol.Stepped(
-        StepOutput(
-            outputs=[
-                SequenceOutput(
-                    request_id="a",
-                    token_ids=[5, 6],
-                    logprobs=[TokenLogprobs(5, -0.5, [(5, -0.5), (7, -1.5)]), TokenLogprobs(6, -2.0)],
-                ),
-                SequenceOutput(
-                    request_id="b",
-                    finish_reason="error",
-                    error=SequenceError(code="out_of_memory", message="not enough memory"),
-                ),
-            ],
-            started=[Started("a", cached_tokens=16)],
-            prefill_tokens=3,
-            decode_tokens=2,
-            kv_tokens=7,
-        ),
+        outputs=[
+            SequenceOutput(
+                request_id="a",
+                token_ids=[5, 6],
+                logprobs=[TokenLogprobs(5, -0.5, [(5, -0.5), (7, -1.5)]), TokenLogprobs(6, -2.0)],
+            ),
+            SequenceOutput(
+                request_id="b",
+                finish_reason="error",
+                error=SequenceError(code="out_of_memory", message="not enough memory"),
+            ),
+        ],
+        started=[Started("a", cached_tokens=16)],
+        steps=[protocol.Step(seconds=0.25, tokens=2, prefill_tokens=3, decode_tokens=2, kv_tokens=7)],
         began=12.5,
     ),
     protocol.Pong(7),

@@ -1,4 +1,4 @@
-"""How often a stream gets a piece: with every token when there are few, less often when there are many."""
+"""How often a stream gets a piece: with every token of a slow one, less often when it is fast or one of many."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ async def pieces(server: RunningServer, prompt: str, **more: Any) -> list[str]:
     return [chunk["choices"][0]["text"] for chunk in chunks]
 
 
-async def test_a_stream_alone_gets_nearly_every_token_by_itself() -> None:
-    async with running_server(fake_tokens_per_second=100.0) as server:
-        assert len(await pieces(server, "hello")) > 50
+async def test_a_stream_that_is_no_faster_than_anyone_reads_gets_nearly_every_token_by_itself() -> None:
+    async with running_server(fake_tokens_per_second=40.0) as server:
+        assert len(await pieces(server, "hello", max_tokens=20)) > 15
+
+
+async def test_a_fast_stream_gets_a_few_tokens_at_a_time_and_goes_on() -> None:
+    async with running_server(fake_tokens_per_second=500.0) as server:
+        assert 5 < len(await pieces(server, "hello", max_tokens=200)) < 60
 
 
 async def test_many_streams_get_more_at_a_time_and_the_same_text() -> None:
