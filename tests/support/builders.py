@@ -166,9 +166,10 @@ def crashing_pod(owner: Manifest, *, number: int = 0, restarts: int = 3, **termi
     return pod
 
 
-def unschedulable_pod(owner: Manifest, words: str, number: int = 0) -> Manifest:
-    """Return a pod that the scheduler found no node for."""
+def unschedulable_pod(owner: Manifest, words: str, number: int = 0, since: str = STARTED) -> Manifest:
+    """Return a pod that the scheduler has found no node for, since then."""
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+    condition["lastTransitionTime"] = since
     pod = make_pod(owner, number, phase="Pending", conditions=[condition])
     del pod["spec"]["nodeName"]
     return pod

@@ -16,7 +16,7 @@ from llmservice_operator.desired.persistent_volume_claim import persistent_volum
 from llmservice_operator.desired.pod_disruption_budget import pod_disruption_budget
 from llmservice_operator.desired.replicas import fixed_replicas, is_autoscaled, replicas_handover
 from llmservice_operator.desired.revisions import controller_revision
-from llmservice_operator.desired.rollback import can_load, choose
+from llmservice_operator.desired.rollback import Choice, can_load, choose
 from llmservice_operator.desired.service import service
 from llmservice_operator.desired.service_account import service_account
 from llmservice_operator.desired.warmup import warmup
@@ -63,7 +63,9 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     environments = [] if choice is None else [config_map.of_data(llmservice, choice.target.environment)]
     kept = [] if choice is None else [controller_revision(llmservice, choice.wanted)]
     replicas = fixed_replicas(llmservice, children, can_load=choice is not None and can_load(choice.target, cache))
-    deployments = [] if choice is None else [deployment(llmservice, choice.target.template, replicas)]
+    deployments = (
+        [] if choice is None else [deployment(llmservice, choice.target.template, choice.strategy.manifest, replicas)]
+    )
     outdated = prune.surplus_revisions(llmservice, choice, children)
     scalers = [horizontal_pod_autoscaler(llmservice)] if deployments and is_autoscaled(llmservice) else []
     budgets = [] if llmservice.spec.disruption is None else [pod_disruption_budget(llmservice)]
@@ -90,5 +92,12 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
                 *prune.surplus_disruption_budget(llmservice, children),
             ]
         ),
-        wake_after_seconds=jobs.wake_after_seconds,
+        wake_after_seconds=_earliest(jobs.wake_after_seconds, choice),
     )
+
+
+def _earliest(warmup_seconds: float | None, choice: Choice | None) -> float | None:
+    """Return when to ask again: for a warm-up to be repeated, or a rollout that may have to go in place."""
+    patience = None if choice is None else choice.strategy.patience
+    times = (warmup_seconds, None if patience is None else patience.total_seconds())
+    return min((seconds for seconds in times if seconds is not None), default=None)

@@ -18,15 +18,14 @@ REVISION_HISTORY_LIMIT = 2
 """ReplicaSets kept at 0 replicas, for people to look at; the operator itself never goes back to one."""
 
 
-def deployment(llmservice: LLMService, template: Manifest, replicas: int | None) -> Manifest:
+def deployment(llmservice: LLMService, template: Manifest, strategy: Manifest, replicas: int | None) -> Manifest:
     """Return the Deployment that keeps pods of `template`; `replicas` is None while an autoscaler sets them.
 
-    The selector is of fixed labels only, because it is immutable. One replica more and none less than asked for during
-    a rollout: the old ones serve until the new ones can.
+    The selector is of fixed labels only, because it is immutable.
     """
     spec: Manifest = {
         "selector": {"matchLabels": names.selector(llmservice.name)},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "strategy": strategy,
         "progressDeadlineSeconds": llmservice.spec.rollout.progress_deadline_seconds,
         "revisionHistoryLimit": REVISION_HISTORY_LIMIT,
         "template": template,

@@ -42,6 +42,8 @@ class Revision:
     environment: dict[str, str]
     """Data of the ConfigMap that the template names."""
     outcome: Outcome | None = None
+    in_place: str = ""
+    """Why its rollout lets old replicas make room for the new ones; empty while it does not."""
 
     @property
     def is_good(self) -> bool:
@@ -65,9 +67,13 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
     """Return the ControllerRevision that keeps `revision`."""
     metadata = names.metadata(llmservice, name=names.controller_revision(llmservice.name, revision.name))
     metadata["labels"][names.REVISION_LABEL] = revision.name
+    annotations = {}
     if revision.outcome is not None:
-        text = dumps(asdict(revision.outcome), sort_keys=True, separators=(",", ":"))
-        metadata["annotations"] = {names.OUTCOME_ANNOTATION: text}
+        annotations[names.OUTCOME_ANNOTATION] = dumps(asdict(revision.outcome), sort_keys=True, separators=(",", ":"))
+    if revision.in_place:
+        annotations[names.IN_PLACE_ANNOTATION] = revision.in_place
+    if annotations:
+        metadata["annotations"] = annotations
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
@@ -83,9 +89,11 @@ def _revision(manifest: Manifest) -> Revision | None:
     name = metadata.get("labels", {}).get(names.REVISION_LABEL)
     if name is None or not isinstance(data, dict) or not data.keys() >= {"template", "environment"}:
         return None
-    annotation = metadata.get("annotations", {}).get(names.OUTCOME_ANNOTATION)
+    annotations = metadata.get("annotations", {})
+    annotation = annotations.get(names.OUTCOME_ANNOTATION)
     try:
         outcome = _OUTCOME.validate_json(annotation) if annotation else None
     except ValidationError:
         outcome = None
-    return Revision(name, manifest["revision"], data["template"], data["environment"], outcome)
+    in_place = annotations.get(names.IN_PLACE_ANNOTATION, "")
+    return Revision(name, manifest["revision"], data["template"], data["environment"], outcome, in_place)

@@ -1,6 +1,8 @@
-"""Which revision the Deployment gets: the one that the spec asks for, or the last good one while that is rejected."""
+"""Which revision the Deployment gets, and how: the one that the spec asks for, or the last good one while that is
+rejected.
+"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from llmservice_operator import names
@@ -13,6 +15,7 @@ from llmservice_operator.desired.deployment import pod_template
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.revisions import Outcome, Revision
+from llmservice_operator.desired.strategy import Strategy, strategy
 from llmservice_operator.diagnosis import pods
 from llmservice_operator.diagnosis.blame import own_fault
 from llmservice_operator.diagnosis.deployments import is_observed, live_revision
@@ -27,6 +30,8 @@ class Choice:
     target: Revision
     last_good: Revision | None
     """The one to go back to; `wanted` itself once it is good."""
+    strategy: Strategy
+    """How the replicas become those of `target`."""
 
     @property
     def is_rolled_back(self) -> bool:
@@ -60,9 +65,14 @@ def choose(
         environment=config_map(llmservice, values, facts)["data"],
         outcome=outcome,
     )
-    if wanted.is_rejected and before is not None and llmservice.spec.rollout.on_failure == "Rollback":
-        return Choice(wanted, before, before)
-    return Choice(wanted, wanted, wanted if wanted.is_good else before)
+    goes_back = wanted.is_rejected and before is not None and llmservice.spec.rollout.on_failure == "Rollback"
+    # Going back takes the same way: where the new replicas took the place of old ones, these take it again.
+    in_place = known.in_place if known is not None and known.number == wanted.number else ""
+    way = strategy(llmservice, before if goes_back and before else wanted, in_place, children, now)
+    wanted = replace(wanted, in_place=way.reason if way.name == "InPlace" else "")
+    if goes_back and before is not None:
+        return Choice(wanted, before, before, way)
+    return Choice(wanted, wanted, wanted if wanted.is_good else before, way)
 
 
 def can_load(revision: Revision, cache: CachedModel | None) -> bool:
@@ -100,15 +110,20 @@ def _outcome(
     children: Children,
     now: datetime,
 ) -> Outcome | None:
-    """Return what is known of the revision asked for. Good stays good, and rejected rejected until a retry."""
+    """Return what is known of the revision asked for. Good stays good, and rejected rejected until a retry, or until
+    it has come up after all, as with Hold it may.
+    """
     retry = llmservice.metadata.annotations.get(names.RETRY_ANNOTATION, "")
     outcome = None if known is None else known.outcome
-    if outcome is not None and (outcome.result == "Good" or outcome.retry == retry):
+    if outcome is not None and outcome.result == "Good":
         return outcome
-    if live_revision(children.deployment) != revision:
-        return None
-    if _is_up(children, revision):
+    is_live = live_revision(children.deployment) == revision
+    if is_live and _is_up(children, revision):
         return Outcome("Good", timestamp(now))
+    if outcome is not None and outcome.retry == retry:
+        return outcome
+    if not is_live:
+        return None
     if before is None or llmservice.spec.rollout.on_failure != "Rollback":
         return None
     fault = own_fault(children, revision)

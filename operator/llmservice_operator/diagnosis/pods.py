@@ -24,7 +24,13 @@ _MOUNTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 
 def server_pods(children: Children) -> list[Manifest]:
     """Return the pods of the Deployment that are meant to stay, those of every revision."""
-    return [pod for pod in children.pods if _component(pod) == names.SERVER and not is_over(pod)]
+    return [pod for pod in children.pods if is_server(pod) and not is_over(pod)]
+
+
+def is_server(pod: Manifest) -> bool:
+    """Whether a pod is the Deployment's, and not a Job's."""
+    component: str | None = pod["metadata"].get("labels", {}).get(names.COMPONENT_LABEL)
+    return component == names.SERVER
 
 
 def is_over(pod: Manifest) -> bool:
@@ -68,11 +74,6 @@ def trouble(pod: Manifest, container: str, events: tuple[Manifest, ...]) -> Trou
         or _mounts(pod, status, events)
         or _lost(pod, status)
     )
-
-
-def _component(pod: Manifest) -> str | None:
-    label: str | None = pod["metadata"].get("labels", {}).get(names.COMPONENT_LABEL)
-    return label
 
 
 def _waiting(status: Manifest) -> Trouble | None:

@@ -58,6 +58,7 @@ def revisions(situation: Situation) -> Manifest | None:
     before; None without any.
     """
     rollout, choice = situation.rollout, situation.choice
+    way = choice.strategy if choice and rollout.live_revision else None
     return (
         _present(
             {
@@ -65,6 +66,8 @@ def revisions(situation: Situation) -> Manifest | None:
                 "updatedRevision": rollout.live_revision,
                 "lastGoodRevision": choice.last_good.name if choice and choice.last_good else None,
                 "rejectedRevision": choice.wanted.name if choice and choice.is_rolled_back else None,
+                "strategy": way.name if way else None,
+                "strategyReason": (way.reason or None) if way else None,
                 "history": _history(situation) or None,
             }
         )

@@ -4,7 +4,7 @@ Reconciling and Stalled exclude each other and are there only when True, so that
 progress", "failed" and "current" as they are.
 """
 
-from llmservice_operator.conditions import Phase, Reason
+from llmservice_operator.conditions import ConditionType, Phase, Reason
 from llmservice_operator.diagnosis import pods
 from llmservice_operator.observe.degraded import held, rolled_back
 from llmservice_operator.observe.finding import Finding, bad
@@ -70,7 +70,9 @@ def stalled(situation: Situation) -> Finding | None:
     if finding.status == "True":
         return None
     blocking = next((trouble for trouble in situation.troubles if trouble.blocks), None)
-    return Finding("True", blocking.reason, blocking.message) if blocking else None
+    if blocking is None or (blocking.home is ConditionType.SCHEDULED and situation.is_waiting_for_place):
+        return None
+    return Finding("True", blocking.reason, blocking.message)
 
 
 def reconciling(situation: Situation) -> Finding | None:

@@ -54,6 +54,11 @@ class Situation:
         return self.choice is not None and self.choice.is_rolled_back
 
     @property
+    def is_waiting_for_place(self) -> bool:
+        """Whether a rollout has something left to try for a replica without a place."""
+        return self.choice is not None and self.choice.strategy.patience is not None
+
+    @property
     def is_cached(self) -> bool:
         """Whether the model that the spec asks for can be loaded."""
         return self.values is not None and (self.cache is None or self.cache.facts is not None)

@@ -9,9 +9,15 @@ from llmservice_operator.schema.rules import Structure
 
 
 class Rollout(Structure):
-    """How replicas are replaced when the spec changes: one new replica first, then one old one goes. A change whose
-    replicas fail by their own fault is taken back."""
+    """How replicas are replaced when the spec changes. A change whose replicas fail by their own fault is taken
+    back."""
 
+    strategy: Literal["Auto", "Surge", "Recreate"] = Field(
+        "Auto",
+        description="Surge starts a new replica before an old one goes. Auto does the same, and if there is no place "
+        "for one replica more within 30 s, lets an old one go first. Recreate stops all old replicas before the first "
+        "new one starts. Default: Auto. Example: Surge.",
+    )
     progress_deadline_seconds: Annotated[Int32, Field(ge=10, le=86400)] = Field(
         1800,
         description="Seconds without progress after which a rollout counts as failed: it is taken back or held, as "

@@ -65,6 +65,11 @@ class RolloutStatus(Reported):
     rejected_revision: str | None = Field(
         None, description="Revision that the spec asks for and that was taken back; the condition Degraded says why."
     )
+    strategy: str | None = Field(
+        None,
+        description="How old replicas are replaced: Surge, a new one first; InPlace, an old one goes first; Recreate.",
+    )
+    strategy_reason: str | None = Field(None, description="Why strategy Auto went in place, or why it does not.")
     history: tuple[RevisionStatus, ...] = Field(
         (),
         json_schema_extra=ATOMIC_LIST,

@@ -40,6 +40,7 @@ def test_six_lines_get_every_default_of_the_schema() -> None:
             "loadBalancerSourceRanges": (),
         },
         "rollout": {
+            "strategy": "Auto",
             "progressDeadlineSeconds": 1800,
             "onFailure": "Rollback",
             "revisionHistoryLimit": 5,
