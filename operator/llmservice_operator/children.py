@@ -33,6 +33,7 @@ class Children:
     service_account: Manifest | None = None
     autoscaler: Manifest | None = None
     disruption_budget: Manifest | None = None
+    network_policies: tuple[Manifest, ...] = ()
     claims: tuple[Manifest, ...] = ()
     config_maps: tuple[Manifest, ...] = ()
     jobs: tuple[Manifest, ...] = ()

@@ -168,6 +168,11 @@ def disruption_budget(name: str) -> str:
     return name
 
 
+def network_policy(name: str, component: Component) -> str:
+    """Return the name of the NetworkPolicy around the pods of one component of the LLMService `name`."""
+    return name if component == SERVER else f"{name}-{component}"
+
+
 def config_map(name: str, content_hash: str) -> str:
     """Return the name of the immutable ConfigMap whose data has `content_hash`."""
     return f"{name}-config-{content_hash}"

@@ -25,7 +25,9 @@ logger = structlog.get_logger(__name__)
 
 TROUBLED_SECONDS: Final = 3.0
 """How soon to look again at children whose trouble no watch reports."""
-_UNDER_THE_PODS: Final = frozenset({"ServiceAccount", "PersistentVolumeClaim", "ConfigMap", "ControllerRevision"})
+_UNDER_THE_PODS: Final = frozenset(
+    {"NetworkPolicy", "ServiceAccount", "PersistentVolumeClaim", "ConfigMap", "ControllerRevision"}
+)
 _WITH_PODS: Final = frozenset({"Job", "Deployment"})
 
 

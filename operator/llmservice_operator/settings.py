@@ -188,6 +188,10 @@ class Settings(_Section):
     """The hub of a spec that names none; default the public one."""
     allowed_endpoints: list[Endpoint] = [DEFAULT_ENDPOINT]
     """Hubs that a spec may name; default the public one over https, so that no warm-up reaches an internal address."""
+    management_namespaces: list[str] = ["llmservice-system"]
+    """Namespaces whose pods reach the management port of replicas under spec.networkPolicy: the operator's own, by
+    default the one it is installed to, and that of whatever scrapes metrics.
+    """
     images: Images
     profiles: dict[str, Profile]
     """By name; at least the default one."""

@@ -69,6 +69,7 @@ def missing(wanted: Any, live: Any, path: str = "") -> list[str]:
             id="node port",
         ),
         pytest.param({"model": {"source": {"pvc": {"claimName": "models"}}}}, make_settings(), id="source pvc"),
+        pytest.param({**MINIMAL, "networkPolicy": {"mode": "Offline"}}, make_settings(), id="offline"),
     ],
 )
 def test_every_child_is_stored_as_it_is_rendered_and_an_equal_apply_changes_nothing(

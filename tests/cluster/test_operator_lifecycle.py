@@ -31,6 +31,7 @@ OWNED_KINDS = (
     "ServiceAccount",
     "HorizontalPodAutoscaler",
     "PodDisruptionBudget",
+    "NetworkPolicy",
     "Pod",
 )
 
@@ -52,7 +53,8 @@ async def _nothing_owned(api: Api) -> bool:
 
 
 async def test_deletion_leaves_nothing_but_the_retained_cache(operated: Api) -> None:
-    await operated.create(llmservice("llama", scaling=autoscaled(), disruption={"maxUnavailable": 1}, cache=RETAINED))
+    spec = {"disruption": {"maxUnavailable": 1}, "networkPolicy": {"mode": "Restricted"}, "cache": RETAINED}
+    await operated.create(llmservice("llama", scaling=autoscaled(), **spec))
     await serve(operated, "llama")
     await operated.delete("LLMService", "llama")
     await operated.eventually("everything owned is gone", lambda: _nothing_owned(operated), COLLECTED_SECONDS)

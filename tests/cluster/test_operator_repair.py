@@ -25,10 +25,19 @@ async def _name_of(api: Api, kind: str) -> str:
 
 @pytest.mark.parametrize(
     "kind",
-    ["Deployment", "Service", "ServiceAccount", "HorizontalPodAutoscaler", "PodDisruptionBudget", "ConfigMap"],
+    [
+        "Deployment",
+        "Service",
+        "ServiceAccount",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+        "NetworkPolicy",
+        "ConfigMap",
+    ],
 )
 async def test_a_deleted_child_comes_back(api: Api, kind: str) -> None:
-    await api.create(llmservice("llama", scaling=autoscaled(), disruption={"maxUnavailable": 1}))
+    spec = {"disruption": {"maxUnavailable": 1}, "networkPolicy": {"mode": "Offline"}}
+    await api.create(llmservice("llama", scaling=autoscaled(), **spec))
     await serve(api, "llama")
     name = await _name_of(api, kind)
     uid = (await api.get(kind, name))["metadata"]["uid"]

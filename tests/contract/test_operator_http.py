@@ -33,6 +33,7 @@ KINDS: Final = [
     "HorizontalPodAutoscaler",
     "Job",
     "LLMService",
+    "NetworkPolicy",
     "PersistentVolumeClaim",
     "Pod",
     "PodDisruptionBudget",

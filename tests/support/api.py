@@ -25,6 +25,7 @@ PATHS = {
     "ServiceAccount": ("api/v1", "serviceaccounts"),
     "HorizontalPodAutoscaler": ("apis/autoscaling/v2", "horizontalpodautoscalers"),
     "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
+    "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
     "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
     "ConfigMap": ("api/v1", "configmaps"),
     "ResourceQuota": ("api/v1", "resourcequotas"),

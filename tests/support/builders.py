@@ -96,6 +96,7 @@ def children_of(*live: Manifest, **others: Any) -> Children:
         service_account=next(iter(kinds.get("ServiceAccount", ())), None),
         autoscaler=next(iter(kinds.get("HorizontalPodAutoscaler", ())), None),
         disruption_budget=next(iter(kinds.get("PodDisruptionBudget", ())), None),
+        network_policies=tuple(kinds.get("NetworkPolicy", ())),
         claims=tuple(kinds.get("PersistentVolumeClaim", ())),
         config_maps=tuple(kinds.get("ConfigMap", ())),
         revisions=tuple(kinds.get("ControllerRevision", ())),

@@ -70,6 +70,7 @@ class FakeCluster:
             service_account=next(iter(self._ours(owner, "ServiceAccount")), None),
             autoscaler=next(iter(self._ours(owner, "HorizontalPodAutoscaler")), None),
             disruption_budget=next(iter(self._ours(owner, "PodDisruptionBudget")), None),
+            network_policies=tuple(self._ours(owner, "NetworkPolicy")),
             claims=tuple(self._ours(owner, "PersistentVolumeClaim")),
             config_maps=tuple(self._ours(owner, "ConfigMap")),
             jobs=tuple(jobs),

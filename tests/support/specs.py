@@ -50,6 +50,7 @@ FULL_SPEC: dict[str, Any] = {
     "auth": {"mode": "APIKey", "apiKeysSecretRef": {"name": "llama-keys"}},
     "rollout": {"progressDeadlineSeconds": 900, "drainTimeoutSeconds": 60},
     "disruption": {"maxUnavailable": "50%"},
+    "networkPolicy": {"mode": "Restricted", "allowFromNamespaces": ["apps"]},
     "observability": {"logFormat": "Text"},
 }
 

@@ -100,6 +100,7 @@ class LiveCluster:
             service_account=_only(ours[resources.SERVICE_ACCOUNTS]),
             autoscaler=_only(ours[resources.AUTOSCALERS]),
             disruption_budget=_only(ours[resources.DISRUPTION_BUDGETS]),
+            network_policies=tuple(ours[resources.NETWORK_POLICIES]),
             claims=tuple(ours[resources.CLAIMS]),
             config_maps=tuple(ours[resources.CONFIG_MAPS]),
             jobs=tuple(jobs),

@@ -40,6 +40,7 @@ SERVICES: Final = Resource("v1", "Service", "services")
 AUTOSCALERS: Final = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 CONTROLLER_REVISIONS: Final = Resource("apps/v1", "ControllerRevision", "controllerrevisions")
 DISRUPTION_BUDGETS: Final = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICIES: Final = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 SERVICE_ACCOUNTS: Final = Resource("v1", "ServiceAccount", "serviceaccounts")
 CLAIMS: Final = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 CONFIG_MAPS: Final = Resource("v1", "ConfigMap", "configmaps")
@@ -56,6 +57,7 @@ CHILDREN: Final = (
     AUTOSCALERS,
     CONTROLLER_REVISIONS,
     DISRUPTION_BUDGETS,
+    NETWORK_POLICIES,
     CLAIMS,
     CONFIG_MAPS,
     JOBS,

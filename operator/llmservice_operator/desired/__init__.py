@@ -12,6 +12,7 @@ from llmservice_operator.desired.configuration import problems
 from llmservice_operator.desired.deployment import deployment
 from llmservice_operator.desired.effective import effective
 from llmservice_operator.desired.horizontal_pod_autoscaler import horizontal_pod_autoscaler
+from llmservice_operator.desired.network_policies import network_policies
 from llmservice_operator.desired.persistent_volume_claim import persistent_volume_claim
 from llmservice_operator.desired.pod_disruption_budget import pod_disruption_budget
 from llmservice_operator.desired.replicas import fixed_replicas, is_autoscaled, replicas_handover
@@ -32,7 +33,7 @@ class Desired:
     """What to write, in order: the hand-over of replicas, the manifests, the deletions."""
 
     manifests: tuple[Manifest, ...] = ()
-    """Complete bodies for server-side apply: ServiceAccount, PVC, ConfigMap, Job, ControllerRevision,
+    """Complete bodies for server-side apply: NetworkPolicies, ServiceAccount, PVC, ConfigMap, Job, ControllerRevision,
     Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget.
     """
     replicas_handover: Manifest | None = None
@@ -68,9 +69,11 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     )
     outdated = prune.surplus_revisions(llmservice, choice, children)
     scalers = [horizontal_pod_autoscaler(llmservice)] if deployments and is_autoscaled(llmservice) else []
+    policies = network_policies(llmservice, settings)
     budgets = [] if llmservice.spec.disruption is None else [pod_disruption_budget(llmservice)]
     return Desired(
         manifests=(
+            *policies,
             service_account(llmservice),
             *volumes,
             *environments,
@@ -90,6 +93,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
                 *prune.surplus_claims(llmservice, cache, children),
                 *prune.surplus_autoscaler(llmservice, children),
                 *prune.surplus_disruption_budget(llmservice, children),
+                *prune.surplus_network_policies(policies, children),
             ]
         ),
         wake_after_seconds=_earliest(jobs.wake_after_seconds, choice),

@@ -68,6 +68,12 @@ def surplus_disruption_budget(llmservice: LLMService, children: Children) -> lis
     return [children.disruption_budget]
 
 
+def surplus_network_policies(wanted: list[Manifest], children: Children) -> list[Manifest]:
+    """Return the NetworkPolicies that are not wanted any more."""
+    kept = {item["metadata"]["name"] for item in wanted}
+    return [item for item in children.network_policies if item["metadata"]["name"] not in kept]
+
+
 def not_going(manifests: list[Manifest]) -> tuple[Manifest, ...]:
     """Return those that are not being deleted already."""
     return tuple(item for item in manifests if not is_being_deleted(item))

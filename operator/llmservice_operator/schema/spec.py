@@ -7,6 +7,7 @@ from pydantic import Field
 from llmservice_operator.schema.cache import Cache
 from llmservice_operator.schema.disruption import Disruption
 from llmservice_operator.schema.engine import Engine
+from llmservice_operator.schema.network_policy import NetworkPolicy
 from llmservice_operator.schema.references import Flag, Int32
 from llmservice_operator.schema.resources import Resources
 from llmservice_operator.schema.rollout import Observability, Rollout
@@ -101,6 +102,11 @@ class Spec(Structure):
         None,
         description="A PodDisruptionBudget: how many replicas a drain of nodes may take away at once. Default: none. "
         "Example: {maxUnavailable: 1}.",
+    )
+    network_policy: NetworkPolicy | None = Field(
+        None,
+        description="NetworkPolicies: who may reach the replicas, and whether they may reach anybody. Default: none. "
+        "Example: {mode: Restricted, allowFromNamespaces: [apps]}.",
     )
     observability: Observability = Field(
         default_factory=Observability,

@@ -37,6 +37,7 @@ def test_the_operator_has_exactly_these_rights() -> None:
         ("batch", "jobs"): child,
         ("autoscaling", "horizontalpodautoscalers"): child,
         ("policy", "poddisruptionbudgets"): child,
+        ("networking.k8s.io", "networkpolicies"): child,
         ("", "pods"): ["get", "list", "watch"],
         ("", "events"): ["list"],
         ("events.k8s.io", "events"): ["create", "patch"],

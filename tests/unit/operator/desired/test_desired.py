@@ -163,6 +163,7 @@ SPECS = st.fixed_dictionaries(
         "service": st.sampled_from([{"port": 8080}, {"sessionAffinity": "ClientIP"}]),
         "rollout": st.just({"drainTimeoutSeconds": 0}),
         "disruption": st.just({"maxUnavailable": "50%"}),
+        "networkPolicy": st.sampled_from([{"mode": "Restricted"}, {"mode": "Offline"}]),
     },
 )
 STAGES = st.sampled_from([lambda llmservice, settings: Children(), caching, cached, serving])
@@ -208,6 +209,7 @@ def applied(children: Children, wanted: Desired) -> Children:
             children.service_account,
             children.autoscaler,
             children.disruption_budget,
+            *children.network_policies,
             *children.claims,
             *children.config_maps,
             *children.jobs,

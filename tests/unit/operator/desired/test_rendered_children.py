@@ -58,6 +58,13 @@ def test_a_disruption_budget(data_regression: DataRegressionFixture) -> None:
     data_regression.check(manifest_of(manifests, "PodDisruptionBudget"))
 
 
+def test_a_network_policy_of_replicas_that_reach_nobody(data_regression: DataRegressionFixture) -> None:
+    llmservice, settings = make_llmservice(networkPolicy={"mode": "Offline"}), make_settings()
+    manifests = desired(llmservice, cached(llmservice, settings), settings, NOW).manifests
+    policies = [manifest for manifest in manifests if manifest["kind"] == "NetworkPolicy"]
+    data_regression.check(policies[0])
+
+
 @pytest.mark.parametrize("kind", ["ConfigMap", "Deployment"])
 def test_a_child_of_a_spec_with_source_pvc(kind: str, data_regression: DataRegressionFixture) -> None:
     llmservice = make_llmservice(source={"pvc": {"claimName": "models", "path": "gemma/270m"}})
