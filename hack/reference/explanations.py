@@ -25,6 +25,8 @@ MEANINGS: Final[Mapping[ConditionType, str]] = {
     ConditionType.SCHEDULED: "Every pod has found a node.",
     ConditionType.AUTOSCALING_ACTIVE: "The autoscaler does its work, or none is asked for.",
     ConditionType.DEGRADED: "Something that runs does not run as asked. Abnormal when true.",
+    ConditionType.UPDATE_PENDING: "This operator, or a profile, would make the replicas differently from what runs. "
+    "Abnormal when true.",
     ConditionType.PAUSED: "The operator keeps its hands off. Abnormal when true.",
 }
 
@@ -294,6 +296,14 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
     Reason.REPLICAS_UNAVAILABLE: Explanation(
         "Some replicas are not ready though they should be; the others serve.", "See why.", _PODS
     ),
+    Reason.OPERATOR_UPGRADED: Explanation(
+        "Another version of the operator, or a changed profile, would make the replicas differently; the message and "
+        "`status.operator.pendingSummary` list the fields. The replicas stay as they are.",
+        "Apply it when it suits you, or let the next change of the spec bring it. With `spec.upgradePolicy.mode: Auto` "
+        "nothing waits.",
+        "kubectl annotate llmservice NAME llmservice.dev/apply-update=1 --overwrite",
+    ),
+    Reason.UP_TO_DATE: Explanation("The replicas are as this operator makes them."),
     Reason.PAUSED_BY_USER: Explanation(
         "`spec.paused` is true: the operator writes nothing but this status.",
         "Set it to false.",

@@ -1,8 +1,8 @@
 """Condition types, reasons and phases of an LLMService, and how one condition is written.
 
 The reasons are API: people alert on them, and docs/conditions.md explains each. `condition` refuses a reason that its
-type does not have, so no other can appear. Polarity: Degraded and Paused are abnormal when True; Reconciling and
-Stalled exist only while True, so that kstatus, Flux and Helm wait rightly.
+type does not have, so no other can appear. Polarity: Degraded, UpdatePending and Paused are abnormal when True;
+Reconciling and Stalled exist only while True, so that kstatus, Flux and Helm wait rightly.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,6 +28,7 @@ class ConditionType(StrEnum):
     SCHEDULED = "Scheduled"
     AUTOSCALING_ACTIVE = "AutoscalingActive"
     DEGRADED = "Degraded"
+    UPDATE_PENDING = "UpdatePending"
     PAUSED = "Paused"
 
 
@@ -126,6 +127,9 @@ class Reason(StrEnum):
     AUTH_SECRET_INVALID = "AuthSecretInvalid"  # noqa: S105 - a reason, no secret
     ENGINE_FAILED = "EngineFailed"
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable"
+
+    OPERATOR_UPGRADED = "OperatorUpgraded"
+    UP_TO_DATE = "UpToDate"
 
     PAUSED_BY_USER = "PausedByUser"
     NOT_PAUSED = "NotPaused"
@@ -228,6 +232,11 @@ REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
         "Unknown": (Reason.NOT_YET_OBSERVED,),
     },
     ConditionType.DEGRADED: {"True": _DEGRADED, "False": (Reason.AS_EXPECTED,)},
+    ConditionType.UPDATE_PENDING: {
+        "True": (Reason.OPERATOR_UPGRADED,),
+        "False": (Reason.UP_TO_DATE,),
+        "Unknown": (Reason.NOT_YET_OBSERVED,),
+    },
     ConditionType.PAUSED: {"True": (Reason.PAUSED_BY_USER,), "False": (Reason.NOT_PAUSED,)},
 }
 """Which reasons each condition type has, for each status. A type without a status never has it."""

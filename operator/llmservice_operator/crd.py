@@ -37,6 +37,12 @@ PRINTER_COLUMNS: Final[tuple[Mapping[str, Any], ...]] = (
     {"name": "Progress", "type": "string", "jsonPath": ".status.progress"},
     {"name": "Reason", "type": "string", "jsonPath": f"{_READY}.reason"},
     {"name": "URL", "type": "string", "jsonPath": ".status.url", "priority": 1},
+    {
+        "name": "Update",
+        "type": "string",
+        "jsonPath": '.status.conditions[?(@.type=="UpdatePending")].status',
+        "priority": 1,
+    },
     {"name": "Quantization", "type": "string", "jsonPath": ".status.model.quantization", "priority": 1},
     {"name": "GPUs", "type": "integer", "jsonPath": ".status.resources.gpus", "priority": 1},
     {"name": "Message", "type": "string", "jsonPath": f"{_READY}.message", "priority": 1},

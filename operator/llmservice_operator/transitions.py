@@ -49,7 +49,7 @@ def _is_news(kind: ConditionType, before: Mapping[str, Any] | None, now: Mapping
 
 
 def _is_trouble(kind: ConditionType, now: Mapping[str, Any]) -> bool:
-    if kind in (ConditionType.PAUSED, ConditionType.RECONCILING):
+    if kind in (ConditionType.PAUSED, ConditionType.RECONCILING, ConditionType.UPDATE_PENDING):
         return False
     is_abnormal = now["status"] == ("True" if kind in _ABNORMAL_WHEN_TRUE else "False")
     return is_abnormal and now["reason"] not in _ON_THE_WAY

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from llmservice_operator import settings
 from llmservice_operator.process import Operator
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "images": {"server": "registry.test/server:1"},
     "defaultProfile": "cpu",
     "profiles": {"cpu": {"env": {"LLMSERVICE_ENGINE": "fake"}}},
@@ -17,13 +18,19 @@ SETTINGS = {
 
 @asynccontextmanager
 async def running_operator(
-    kubeconfig: Path, *namespaces: str, port: int | None = None, has_lease: bool = False
+    kubeconfig: Path,
+    *namespaces: str,
+    port: int | None = None,
+    has_lease: bool = False,
+    profile: dict[str, Any] | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Run the operator for the given namespaces (none: all) while the body does; it is ready when the body starts.
 
-    With a Lease, which is in the first of the namespaces, it writes as soon as it leads.
+    With a Lease, which is in the first of the namespaces, it writes as soon as it leads. `profile` are fields of the
+    profile beside those that all tests have.
     """
-    parsed = settings.parse({**SETTINGS, "watchNamespaces": list(namespaces)})
+    profiles = {"cpu": {**SETTINGS["profiles"]["cpu"], **(profile or {})}}
+    parsed = settings.parse({**SETTINGS, "profiles": profiles, "watchNamespaces": list(namespaces)})
     operator = Operator(parsed, kubeconfig, port, lease_namespace=namespaces[0] if has_lease else None)
     task = asyncio.create_task(operator.run())
     ready = asyncio.create_task(operator.is_ready.wait())

@@ -60,7 +60,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     volumes = [] if cache is None or cache.is_shared else [persistent_volume_claim(llmservice, values, cache)]
     jobs = warmup(llmservice, values, cache, children, now)
     # Without a model on a volume no pod could load one, so none may ask for a GPU.
-    choice = None if facts is None else choose(llmservice, values, facts, cache, children, now)
+    choice = None if facts is None else choose(llmservice, values, facts, cache, settings, children, now)
     environments = [] if choice is None else [config_map.of_data(llmservice, choice.target.environment)]
     kept = [] if choice is None else [controller_revision(llmservice, choice.wanted)]
     replicas = fixed_replicas(llmservice, children, can_load=choice is not None and can_load(choice.target, cache))

@@ -4,7 +4,7 @@ Each is kept as a ControllerRevision, written before the Deployment that carries
 can be put back whatever has happened since to the spec, the profile or the operator.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from json import dumps
 from typing import Literal
 
@@ -44,6 +44,10 @@ class Revision:
     outcome: Outcome | None = None
     in_place: str = ""
     """Why its rollout lets old replicas make room for the new ones; empty while it does not."""
+    request: Manifest = field(default_factory=dict)
+    """What it was rendered from; see `desired.updates.request`."""
+    update: str = ""
+    """The annotation `llmservice.dev/apply-update` that it knows of; another value applies what is pending."""
 
     @property
     def is_good(self) -> bool:
@@ -72,6 +76,8 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
         annotations[names.OUTCOME_ANNOTATION] = dumps(asdict(revision.outcome), sort_keys=True, separators=(",", ":"))
     if revision.in_place:
         annotations[names.IN_PLACE_ANNOTATION] = revision.in_place
+    if revision.update:
+        annotations[names.APPLIED_UPDATE_ANNOTATION] = revision.update
     if annotations:
         metadata["annotations"] = annotations
     return {
@@ -79,7 +85,7 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
         "kind": "ControllerRevision",
         "metadata": metadata,
         "revision": revision.number,
-        "data": {"template": revision.template, "environment": revision.environment},
+        "data": {"template": revision.template, "environment": revision.environment, "request": revision.request},
     }
 
 
@@ -87,7 +93,7 @@ def _revision(manifest: Manifest) -> Revision | None:
     """Return what a ControllerRevision holds, or None where somebody has put something else into it."""
     metadata, data = manifest["metadata"], manifest.get("data")
     name = metadata.get("labels", {}).get(names.REVISION_LABEL)
-    if name is None or not isinstance(data, dict) or not data.keys() >= {"template", "environment"}:
+    if name is None or not isinstance(data, dict) or not data.keys() >= {"template", "environment", "request"}:
         return None
     annotations = metadata.get("annotations", {})
     annotation = annotations.get(names.OUTCOME_ANNOTATION)
@@ -95,5 +101,13 @@ def _revision(manifest: Manifest) -> Revision | None:
         outcome = _OUTCOME.validate_json(annotation) if annotation else None
     except ValidationError:
         outcome = None
-    in_place = annotations.get(names.IN_PLACE_ANNOTATION, "")
-    return Revision(name, manifest["revision"], data["template"], data["environment"], outcome, in_place)
+    return Revision(
+        name=name,
+        number=manifest["revision"],
+        template=data["template"],
+        environment=data["environment"],
+        outcome=outcome,
+        in_place=annotations.get(names.IN_PLACE_ANNOTATION, ""),
+        request=data["request"],
+        update=annotations.get(names.APPLIED_UPDATE_ANNOTATION, ""),
+    )

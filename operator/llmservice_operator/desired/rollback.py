@@ -8,10 +8,8 @@ from datetime import datetime
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.conditions import timestamp
-from llmservice_operator.desired import model_facts, revisions
+from llmservice_operator.desired import model_facts, revisions, updates
 from llmservice_operator.desired.cached_model import CachedModel, is_lost
-from llmservice_operator.desired.config_map import config_map
-from llmservice_operator.desired.deployment import pod_template
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.revisions import Outcome, Revision
@@ -20,6 +18,7 @@ from llmservice_operator.diagnosis import pods
 from llmservice_operator.diagnosis.blame import own_fault
 from llmservice_operator.diagnosis.deployments import is_observed, live_revision
 from llmservice_operator.schema import LLMService
+from llmservice_operator.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Choice:
     """The one to go back to; `wanted` itself once it is good."""
     strategy: Strategy
     """How the replicas become those of `target`."""
+    pending_update: tuple[str, ...] = ()
+    """Fields that this operator would render otherwise than `wanted` has them, which nobody has asked for yet."""
 
     @property
     def is_rolled_back(self) -> bool:
@@ -44,6 +45,7 @@ def choose(
     values: Effective,
     facts: ModelFacts,
     cache: CachedModel | None,
+    settings: Settings,
     children: Children,
     now: datetime,
 ) -> Choice:
@@ -51,9 +53,13 @@ def choose(
 
     A newer spec supersedes a rollout at once, whatever became of that: only the revision asked for now is judged.
     """
-    template = pod_template(llmservice, values, facts, children)
-    name = template["metadata"]["labels"][names.REVISION_LABEL]
     kept = revisions.of_children(children)
+    rendered = updates.rendering(llmservice, values, facts, children)
+    pending = updates.pending(llmservice, rendered, kept[-1], settings, children) if kept else ()
+    template, environment = rendered.template, rendered.environment
+    if pending:
+        template, environment = kept[-1].template, kept[-1].environment
+    name = template["metadata"]["labels"][names.REVISION_LABEL]
     known = next((item for item in kept if item.name == name), None)
     others = [item for item in kept if item.name != name]
     before = next((item for item in reversed(others) if item.is_good and can_load(item, cache)), None)
@@ -62,8 +68,11 @@ def choose(
         name=name,
         number=_number(known, others, outcome),
         template=template,
-        environment=config_map(llmservice, values, facts)["data"],
+        environment=environment,
         outcome=outcome,
+        # What a ControllerRevision holds cannot be changed; it was rendered from this and nothing else matters.
+        request=updates.request(llmservice) if known is None else known.request,
+        update=updates.asked_for(llmservice),
     )
     goes_back = wanted.is_rejected and before is not None and llmservice.spec.rollout.on_failure == "Rollback"
     # Going back takes the same way: where the new replicas took the place of old ones, these take it again.
@@ -71,8 +80,8 @@ def choose(
     way = strategy(llmservice, before if goes_back and before else wanted, in_place, children, now)
     wanted = replace(wanted, in_place=way.reason if way.name == "InPlace" else "")
     if goes_back and before is not None:
-        return Choice(wanted, before, before, way)
-    return Choice(wanted, wanted, wanted if wanted.is_good else before, way)
+        return Choice(wanted, before, before, way, pending)
+    return Choice(wanted, wanted, wanted if wanted.is_good else before, way, pending)
 
 
 def can_load(revision: Revision, cache: CachedModel | None) -> bool:

@@ -17,6 +17,7 @@ from llmservice_operator.observe.ready import phase, ready, reconciling, stalled
 from llmservice_operator.observe.scheduled import scheduled
 from llmservice_operator.observe.serving import serving
 from llmservice_operator.observe.situation import Situation, situation
+from llmservice_operator.observe.update_pending import operator, update_pending
 from llmservice_operator.schema import LLMService
 from llmservice_operator.settings import Settings
 
@@ -32,6 +33,7 @@ _CONDITIONS = {
     ConditionType.SCHEDULED: scheduled,
     ConditionType.AUTOSCALING_ACTIVE: autoscaling_active,
     ConditionType.DEGRADED: degraded,
+    ConditionType.UPDATE_PENDING: update_pending,
     ConditionType.PAUSED: paused,
 }
 
@@ -50,6 +52,7 @@ def observe(llmservice: LLMService, children: Children, settings: Settings, now:
         "resources": model_status.gpus(facts),
         "cache": model_status.cache(facts),
         "rollout": model_status.revisions(facts),
+        "operator": operator(facts),
         "conditions": _conditions(facts, now),
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -81,7 +81,7 @@ def situation(llmservice: LLMService, children: Children, settings: Settings, no
     facts = None if values is None else served_model(llmservice, cache, children)
     choice = None
     if values is not None and facts is not None:
-        choice = choose(llmservice, values, facts, cache, children, now)
+        choice = choose(llmservice, values, facts, cache, settings, children, now)
         facts = model_facts.of_template(choice.target.template)
     rollout = Rollout.of(llmservice, children, None if choice is None else choice.target.name)
     return Situation(

@@ -1,4 +1,4 @@
-"""spec.rollout and spec.observability: how replicas are replaced, and what they write to their log."""
+"""spec.rollout, spec.upgradePolicy and spec.observability: how and when replicas are replaced, and what they log."""
 
 from typing import Annotated, Literal
 
@@ -39,6 +39,18 @@ class Rollout(Structure):
         120,
         description="Seconds that a replica which is told to stop may take to finish the requests it has. Default: "
         "120. Example: 300.",
+    )
+
+
+class UpgradePolicy(Structure):
+    """When replicas are replaced that the spec asks no change of: another version of the operator, or a changed
+    profile, would make them differently."""
+
+    mode: Literal["Manual", "Auto"] = Field(
+        "Manual",
+        description="Manual leaves the replicas as they are: the condition UpdatePending lists the fields that would "
+        "change, until the annotation llmservice.dev/apply-update gets a new value or the spec changes. Auto replaces "
+        "them at once. Default: Manual. Example: Auto.",
     )
 
 

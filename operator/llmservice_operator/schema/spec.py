@@ -10,7 +10,7 @@ from llmservice_operator.schema.engine import Engine
 from llmservice_operator.schema.network_policy import NetworkPolicy
 from llmservice_operator.schema.references import Flag, Int32
 from llmservice_operator.schema.resources import Resources
-from llmservice_operator.schema.rollout import Observability, Rollout
+from llmservice_operator.schema.rollout import Observability, Rollout, UpgradePolicy
 from llmservice_operator.schema.rules import Rule, Structure
 from llmservice_operator.schema.scaling import Scaling
 from llmservice_operator.schema.scheduling import Scheduling
@@ -97,6 +97,11 @@ class Spec(Structure):
         default_factory=Rollout,
         description="How replicas are replaced when the spec changes. Default: one new replica first. Example: "
         "{drainTimeoutSeconds: 300}.",
+    )
+    upgrade_policy: UpgradePolicy = Field(
+        default_factory=UpgradePolicy,
+        description="What becomes of the replicas when the operator or its profiles change. Default: they stay as "
+        "they are. Example: {mode: Auto}.",
     )
     disruption: Disruption | None = Field(
         None,

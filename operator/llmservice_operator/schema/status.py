@@ -77,6 +77,14 @@ class RolloutStatus(Reported):
     )
 
 
+class OperatorStatus(Reported):
+    """What the operator itself would change."""
+
+    pending_summary: str | None = Field(
+        None, description="Fields of the replicas that a pending update would change, in the order of their paths."
+    )
+
+
 class Condition(Structure):
     """One condition, as in metav1.Condition."""
 
@@ -108,6 +116,7 @@ class LLMServiceStatus(Reported):
     resources: ResourcesStatus | None = Field(None, description="What the replicas hold.")
     cache: CacheStatus | None = Field(None, description="The cache's volume and what is in it.")
     rollout: RolloutStatus | None = Field(None, description="Which revisions of the pod template there are.")
+    operator: OperatorStatus | None = Field(None, description="What the operator itself would change.")
     conditions: tuple[Condition, ...] = Field(
         (),
         json_schema_extra={
@@ -116,5 +125,5 @@ class LLMServiceStatus(Reported):
             "default": [dict(known.NOT_YET_OBSERVED)],
         },
         description="Conditions: Ready, Serving, ConfigurationValid, ModelCached, Scheduled, AutoscalingActive, "
-        "Degraded, Paused; while they are true, Reconciling and Stalled.",
+        "Degraded, UpdatePending, Paused; while they are true, Reconciling and Stalled.",
     )

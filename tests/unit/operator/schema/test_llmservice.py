@@ -46,6 +46,7 @@ def test_six_lines_get_every_default_of_the_schema() -> None:
             "revisionHistoryLimit": 5,
             "drainTimeoutSeconds": 120,
         },
+        "upgradePolicy": {"mode": "Manual"},
         "observability": {"logFormat": "JSON"},
     }
 
