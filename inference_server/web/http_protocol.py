@@ -7,6 +7,7 @@ nothing. The body's bounds are in `web.body`, where the application reads it.
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import Any
 
 import orjson
@@ -22,6 +23,12 @@ UNREAD_DEADLINE_SECONDS = 60.0
 """How long a client may take nothing of an answer that waits for it; as long as nginx gives it between two writes."""
 PIECES_LIMIT = 16 * 1024
 """Chunks of a body; one byte a chunk costs far more than its size."""
+QUIET_SECONDS = 0.5
+"""How long a connection must have been quiet before a server that goes closes it: its client may take an answer without
+`connection: close` at its word, and a request that crosses with the close is lost.
+"""
+UNREAD_POLL_SECONDS = 0.05
+"""How soon to look again at an idle connection on which something has just arrived."""
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending: closing at once would reset the connection and lose the answer."""
 
@@ -42,6 +49,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_is_open = False
         self._body_pieces = 0
         self._is_lingering = False
+        self._is_leaving = False
+        self._quiet_since = self.loop.time()
         self._deadline: asyncio.TimerHandle | None = None
         self._unread_deadline: asyncio.TimerHandle | None = None
         super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]
@@ -110,6 +119,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._stop_the_clock()
             self._deadline = self.loop.call_later(BODY_DEADLINE_SECONDS, self.transport.close)
 
+        self._quiet_since = self.loop.time()
+        if self._is_leaving and self.timeout_keep_alive_task is not None:
+            self._close_when_quiet()
+
+    def shutdown(self) -> None:
+        """The server goes: every request under way is answered, and the connection closed once it is quiet."""
+        self._is_leaving = True
+        if self.cycle is None or self.cycle.response_complete:
+            if not self.is_mid_request:
+                self._close_when_quiet()
+        elif not self.cycle.response_started:
+            # Its head will say that the connection closes.
+            self.cycle.keep_alive = False
+
     def on_message_complete(self) -> None:
         """The request is complete."""
         self._body_is_open = False
@@ -156,6 +179,25 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[error.status] + head + body)
         self.transport.close()
+
+    def _close_when_quiet(self) -> None:
+        """Close after the rest of QUIET_SECONDS, unless a request comes: whatever arrives stops this clock."""
+        self._unset_keepalive_if_required()
+        left = self._quiet_since + QUIET_SECONDS - self.loop.time()
+        self.timeout_keep_alive_task = self.loop.call_later(max(left, 0.0), self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, unless a request has arrived that the loop has not come to read yet."""
+        if self._has_unread():
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(UNREAD_POLL_SECONDS, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _has_unread(self) -> bool:
+        arrived = select.poll()
+        arrived.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self.transport.is_closing() and bool(arrived.poll(0))
 
     def _wait_for_reader(self) -> None:
         unread = self.transport.get_write_buffer_size()

@@ -49,6 +49,35 @@ async def test_requests_are_answered_during_the_endpoint_grace_and_told_to_recon
     assert 3 <= took < 7
 
 
+async def test_a_client_that_was_not_told_to_reconnect_is_answered_on_its_connection_after_the_grace(
+    tmp_path: Path,
+) -> None:
+    async with ready_server(
+        tmp_path, LLMSERVICE_ENDPOINT_GRACE_SECONDS=1, LLMSERVICE_FAKE_TOKENS_PER_SECOND=50
+    ) as server:
+        url = server.public.base_url
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(_post("/v1/completions", {**LONG, "max_tokens": 100}))
+        head = await reader.readuntil(b"\r\n\r\n")
+        server.terminate()
+        await reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        ended = time.monotonic()
+        writer.write(_post("/generate", {"text": "hello", "max_tokens": 3}))
+        answer = await reader.read()
+        assert await server.exit_code() == 0
+        assert time.monotonic() - ended < 2
+        writer.close()
+    assert b"connection: close" not in head.lower()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in answer.lower()
+
+
+def _post(path: str, body: dict[str, object]) -> bytes:
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: server\r\ncontent-type: application/json\r\ncontent-length: {len(content)}"
+    return head.encode() + b"\r\n\r\n" + content
+
+
 @pytest.mark.parametrize(
     "max_tokens",
     [pytest.param(20, id="answers end within the grace"), pytest.param(150, id="answers outlast the grace")],
