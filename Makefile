@@ -115,6 +115,10 @@ binaries: ## the Kubernetes programs, built from Go modules into the cache
 cluster-tests: env ## tests on a real control plane without nodes
 	$(PY) -m pytest tests/cluster
 
+.PHONY: campaign
+campaign: env binaries ## the operator dies at every one of its writes (hours; goes on where it was; PLANS="--specs guarded" for less)
+	$(PY) -m tests.campaign $(PLANS)
+
 .PHONY: cluster-up
 cluster-up: ## the local single-node Kubernetes
 	$(CLUSTER) up
@@ -157,6 +161,10 @@ bench-server: env ## our server against others over HTTP (29 minutes; BENCH="--r
 .PHONY: bench-engine
 bench-engine: env ## our engine against what transformers offers, in process
 	$(PY) -m benchmarks engine $(BENCH)
+
+.PHONY: bench-rollout
+bench-rollout: images ## what clients notice of 20 changes of a service under load (BENCH="--rollouts 2 --requests 1" for less)
+	$(ENTER) $(PY) -m benchmarks.rollout --images $(IMAGE_REFS) $(BENCH)
 
 .PHONY: bench-report
 bench-report: env ## write docs/benchmarks.md from the newest results

@@ -77,6 +77,23 @@ def _configuration(manifests: list[Manifest], images: Images, extra_profiles: di
     return text
 
 
+def fake_profile(images: Images) -> dict[str, Any]:
+    """Return a profile that serves the fake engine: pods that start in a second, for what is about Kubernetes."""
+    return {
+        "image": images.gateway,
+        "gpu": {"count": 0},
+        "requests": {"cpu": "10m", "memory": "64Mi"},
+        "limits": {"memory": "256Mi"},
+        "cacheSize": "1Gi",
+        "env": {"LLMSERVICE_ENGINE": "fake"},
+        "warmup": {
+            "image": images.server,
+            "requests": {"cpu": "10m", "memory": "64Mi"},
+            "limits": {"memory": "1Gi"},
+        },
+    }
+
+
 def hub_manifests(images: Images) -> list[Manifest]:
     """Return the model hub: one pod with the models in its image, and its Service."""
     labels = {"app.kubernetes.io/name": "hub"}

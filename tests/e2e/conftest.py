@@ -19,15 +19,8 @@ from demo import install
 from demo.__main__ import service_url
 from demo.kubectl import Kubectl, Manifest
 
-# A profile that serves the fake engine: pods that start in a second, for tests that are about Kubernetes.
-FAKE_PROFILE: dict[str, Any] = {
-    "gpu": {"count": 0},
-    "requests": {"cpu": "10m", "memory": "64Mi"},
-    "limits": {"memory": "256Mi"},
-    "cacheSize": "1Gi",
-    "env": {"LLMSERVICE_ENGINE": "fake"},
-    "warmup": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
-}
+SCARCE_RESOURCE = "llmservice.test/gpu"
+"""Profile "scarce" asks for one of these; a test gives the node as many as it is to have."""
 _numbers = itertools.count()
 
 
@@ -40,12 +33,12 @@ def images() -> install.Images:
 def installed(images: install.Images) -> Kubectl:
     """kubectl on a cluster that has operator and hub, in the versions of this checkout."""
     kubectl = Kubectl()
-    warmup = FAKE_PROFILE["warmup"] | {"image": images.server}
+    fake = install.fake_profile(images)
     profiles = {
-        "fake": FAKE_PROFILE | {"image": images.gateway, "warmup": warmup},
-        "crashing": FAKE_PROFILE
-        | {"image": images.gateway, "warmup": warmup, "env": {**FAKE_PROFILE["env"], "LLMSERVICE_LOG_LEVEL": "loud"}},
-        "broken-image": FAKE_PROFILE | {"image": f"{images.gateway.rsplit(':', 1)[0]}:absent", "warmup": warmup},
+        "fake": fake,
+        "crashing": fake | {"env": {**fake["env"], "LLMSERVICE_LOG_LEVEL": "loud"}},
+        "broken-image": fake | {"image": f"{images.gateway.rsplit(':', 1)[0]}:absent"},
+        "scarce": fake | {"gpu": {"count": 1, "resourceName": SCARCE_RESOURCE}},
     }
     install.install(kubectl, images, extra_profiles=profiles)
     return kubectl
