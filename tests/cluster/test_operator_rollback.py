@@ -7,7 +7,7 @@ import pytest
 from tests.support.api import Api, Manifest
 from tests.support.controlplane import ControlPlane
 from tests.support.running_operator import running_operator
-from tests.support.stage import condition, llmservice, make_ready, pods, serve, wait_condition
+from tests.support.stage import condition, crash, llmservice, make_ready, pods, serve, wait_condition, wait_in
 
 REVISION = "llmservice.dev/revision"
 LONGER, LONGEST = {"spec": {"engine": {"maxModelLen": 2048}}}, {"spec": {"engine": {"maxModelLen": 4096}}}
@@ -41,32 +41,13 @@ async def _new_pod(api: Api, old: str) -> Manifest:
     return pod
 
 
-async def _say(api: Api, pod: Manifest, waiting: Manifest, **container: object) -> None:
-    """Let a pod's container wait for this reason, as the kubelet reports it."""
-    status = {"name": "server", "image": "test", "imageID": "", "ready": False, "restartCount": 0}
-    status |= {"state": {"waiting": waiting}, **container}
-    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    body = {"phase": "Pending", "conditions": [scheduled], "containerStatuses": [status]}
-    await api.merge("Pod", pod["metadata"]["name"], {"status": body}, "status")
-
-
-async def _crash(api: Api, pod: Manifest) -> None:
-    ended = {
-        "exitCode": 3,
-        "reason": "Error",
-        "startedAt": "2026-01-01T00:00:00Z",
-        "finishedAt": "2026-01-01T00:00:05Z",
-    }
-    await _say(api, pod, {"reason": "CrashLoopBackOff"}, restartCount=3, lastState={"terminated": ended})
-
-
 async def _fail(api: Api, edit: Manifest) -> tuple[str, Manifest]:
     """Serve, change the spec, let the new replica crash; return the old revision and the LLMService rolled back."""
     await api.create(llmservice("llama", replicas=2))
     await serve(api, "llama", 2)
     old = await _revision(api)
     await api.merge("LLMService", "llama", edit)
-    await _crash(api, await _new_pod(api, old))
+    await crash(api, await _new_pod(api, old))
     return old, await wait_condition(api, "llama", "Stalled", "True", "RolledBack")
 
 
@@ -76,7 +57,7 @@ async def test_a_crashing_change_is_taken_back_and_the_old_replicas_are_never_to
     before = {pod["metadata"]["uid"] for pod in await pods(operated, "llama", "server")}
     old = await _revision(operated)
     await operated.merge("LLMService", "llama", LONGER)
-    await _crash(operated, await _new_pod(operated, old))
+    await crash(operated, await _new_pod(operated, old))
     back = await wait_condition(operated, "llama", "Stalled", "True", "RolledBack")
     assert await _revision(operated) == old
     assert {pod["metadata"]["uid"] for pod in await pods(operated, "llama", "server")} == before
@@ -118,10 +99,10 @@ async def test_an_image_that_does_not_exist_is_taken_back_and_a_registry_out_of_
     old = await _revision(operated)
     await operated.merge("LLMService", "llama", LONGER)
     pod = await _new_pod(operated, old)
-    await _say(operated, pod, {"reason": "ImagePullBackOff", "message": "dial tcp 10.0.0.1:443: i/o timeout"})
+    await wait_in(operated, pod, {"reason": "ImagePullBackOff", "message": "dial tcp 10.0.0.1:443: i/o timeout"})
     await wait_condition(operated, "llama", "Stalled", "True", "ImagePullFailed")
     assert await _revision(operated) != old
-    await _say(operated, pod, {"reason": "ErrImagePull", "message": "server:2: not found"})
+    await wait_in(operated, pod, {"reason": "ErrImagePull", "message": "server:2: not found"})
     await wait_condition(operated, "llama", "Stalled", "True", "RolledBack")
     assert await _revision(operated) == old
 

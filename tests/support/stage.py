@@ -55,6 +55,11 @@ async def finish_warmup(api: Api, name: str, verdict: Manifest = VERDICT) -> Non
         return [pod for pod in found if pod["status"]["phase"] not in ("Succeeded", "Failed")]
 
     pod = (await api.eventually(f"warm-up pod of {name}", waiting))[0]
+    await succeed(api, pod, verdict)
+
+
+async def succeed(api: Api, pod: Manifest, verdict: Manifest = VERDICT) -> None:
+    """Let one warm-up pod end well with `verdict`."""
     message = json.dumps({"schema": 1, "verdict": verdict})
     await _end(api, pod, "warmup", "Succeeded", 0, message)
 
@@ -103,6 +108,26 @@ async def make_ready(api: Api, pod: Manifest) -> None:
     }
     with contextlib.suppress(MissingError):
         await api.merge("Pod", pod["metadata"]["name"], {"status": status}, "status")
+
+
+async def wait_in(api: Api, pod: Manifest, waiting: Manifest, **container: object) -> None:
+    """Let the server of a pod with a node wait for this reason, as the kubelet reports it."""
+    status = {"name": "server", "image": "test", "imageID": "", "ready": False, "restartCount": 0}
+    status |= {"state": {"waiting": waiting}, **container}
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    body = {"phase": "Pending", "conditions": [scheduled], "containerStatuses": [status]}
+    await api.merge("Pod", pod["metadata"]["name"], {"status": body}, "status")
+
+
+async def crash(api: Api, pod: Manifest) -> None:
+    """Let the server of a pod with a node be in back-off after its third crash."""
+    ended = {
+        "exitCode": 3,
+        "reason": "Error",
+        "startedAt": "2026-01-01T00:00:00Z",
+        "finishedAt": "2026-01-01T00:00:05Z",
+    }
+    await wait_in(api, pod, {"reason": "CrashLoopBackOff"}, restartCount=3, lastState={"terminated": ended})
 
 
 def condition(manifest: Manifest, kind: str) -> Manifest:

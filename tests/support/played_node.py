@@ -1,0 +1,59 @@
+"""Plays the node for a whole namespace: warm-ups succeed and servers become ready by themselves, or crash."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from tests.support import stage
+from tests.support.api import Api, MissingError
+
+Manifest = dict[str, Any]
+LOOK_SECONDS = 0.1
+
+
+class PlayedNode:
+    """Its kubelet, for every pod: one for which `crashes` is true never comes up."""
+
+    def __init__(self, api: Api):
+        self._api = api
+        self._crashed: set[str] = set()
+        self.crashes: Callable[[Manifest], bool] = lambda pod: False
+
+    async def run(self) -> None:
+        """Look after every pod until cancelled."""
+        while True:
+            with contextlib.suppress(MissingError, httpx.HTTPError):
+                for pod in await self._api.all("Pod"):
+                    await self._look_after(pod)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look_after(self, pod: Manifest) -> None:
+        uid = pod["metadata"]["uid"]
+        if pod["status"].get("phase") != "Pending" or "deletionTimestamp" in pod["metadata"] or uid in self._crashed:
+            return
+        component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        if component == "warmup":
+            await stage.succeed(self._api, pod)
+        elif self.crashes(pod):
+            # It has a node, or the scheduler would say again and again that it finds none.
+            self._crashed.add(uid)
+            await self._api.bind(pod["metadata"]["name"], "node")
+            await stage.crash(self._api, pod)
+        else:
+            await stage.make_ready(self._api, pod)
+
+
+@asynccontextmanager
+async def played_node(api: Api) -> AsyncIterator[PlayedNode]:
+    """Play the node while the body runs."""
+    node = PlayedNode(api)
+    task = asyncio.create_task(node.run())
+    try:
+        yield node
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
