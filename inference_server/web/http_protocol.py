@@ -29,6 +29,8 @@ QUIET_SECONDS = 0.5
 """
 UNREAD_POLL_SECONDS = 0.05
 """How soon to look again at an idle connection on which something has just arrived."""
+GOODBYE_SECONDS = 0.2
+"""How long a server that goes waits for the client of an idle connection to close it too."""
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending: closing at once would reset the connection and lose the answer."""
 
@@ -148,14 +150,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Whether the client is still sending a request."""
         return self._body_is_open or (self._head_is_open and self._head_bytes > 0)
 
-    def linger(self, transport: asyncio.Transport) -> None:
+    def linger(self, transport: asyncio.Transport, seconds: float = LINGER_SECONDS) -> None:
         """Say that nothing more will come, and drop what still arrives until the client closes or time is up."""
         if not self._is_lingering:
             self._is_lingering = True
             self._stop_the_clock()
             transport.resume_reading()
             transport.write_eof()
-            self._deadline = self.loop.call_later(LINGER_SECONDS, transport.abort)
+            self._deadline = self.loop.call_later(seconds, transport.abort)
 
     def _refuse_head(self) -> None:
         # A head that is too large because of its key holds no key of ours, whatever the rest would have been.
@@ -191,6 +193,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._has_unread():
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(UNREAD_POLL_SECONDS, self.timeout_keep_alive_handler)
+        elif self._is_leaving and not self.transport.is_closing():
+            # A request that crosses with this ends with an end of file. A reset could be lost on the way through the
+            # cluster's network, and its client would wait for ever.
+            self.linger(self.transport, GOODBYE_SECONDS)
         else:
             super().timeout_keep_alive_handler()
 
