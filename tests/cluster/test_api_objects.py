@@ -46,11 +46,13 @@ def test_defaults_are_filled_in_and_what_the_profile_decides_stays_open(create: 
         "cache": {"reclaimPolicy": "Delete"},
         "service": {"type": "ClusterIP", "port": 80, "sessionAffinity": "None"},
         "rollout": {
+            "strategy": "Auto",
             "progressDeadlineSeconds": 1800,
             "onFailure": "Rollback",
             "revisionHistoryLimit": 5,
             "drainTimeoutSeconds": 120,
         },
+        "upgradePolicy": {"mode": "Manual"},
         "observability": {"logFormat": "JSON"},
     }
 

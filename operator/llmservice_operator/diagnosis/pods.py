@@ -70,7 +70,7 @@ def trouble(pod: Manifest, container: str, events: tuple[Manifest, ...]) -> Trou
     return (
         scheduler.of_pod(pod)
         or _waiting(status)
-        or _ended(pod, container, status)
+        or why_it_ended(pod, container)
         or _mounts(pod, status, events)
         or _lost(pod, status)
     )
@@ -104,23 +104,32 @@ def _secret(said: str) -> Trouble | None:
     return None
 
 
-def _ended(pod: Manifest, container: str, status: Manifest) -> Trouble | None:
-    """Return why the container ended: its own words, else how the kernel or the kubelet saw it."""
-    ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
+def last_end(pod: Manifest, container: str) -> Manifest:
+    """Return how a pod's container ended last, as the kubelet reports it; empty if it never did."""
+    status = container_status(pod, container)
+    ended: Manifest = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {}
+    return ended
+
+
+def why_it_ended(pod: Manifest, container: str, otherwise: Reason = Reason.CRASH_LOOP) -> Trouble | None:
+    """Return why the container ended: its own words, else how the kernel or the kubelet saw it, with the reason
+    `otherwise` where nobody knows. None if it did not, or well.
+    """
+    ended, status = last_end(pod, container), container_status(pod, container)
     if not ended:
         return None
     is_backing_off = status.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff"
     is_new = not is_backing_off and status.get("restartCount", 0) < FEW_RESTARTS
     said = verdict.of_pod(pod, container)
     if isinstance(said, Failure):
-        return of_failure(said.reason, said.message, otherwise=Reason.CRASH_LOOP, is_new=is_new)
+        return of_failure(said.reason, said.message, otherwise=otherwise, is_new=is_new)
     if ended.get("reason") == "OOMKilled":
         advice = f"Raise spec.resources.limits.memory: container {container} needed more than it may use"
         return Trouble(Reason.OUT_OF_MEMORY, advice, is_new)
     if ended.get("exitCode", 0) == 0:
         return None
     advice = f"Look at the log of container {container}: it ended with exit code {ended['exitCode']}"
-    return Trouble(Reason.CRASH_LOOP, advice, is_new)
+    return Trouble(otherwise, advice, is_new)
 
 
 def _mounts(pod: Manifest, status: Manifest, events: tuple[Manifest, ...]) -> Trouble | None:

@@ -10,6 +10,7 @@ from llmservice_operator.observe.autoscaling import autoscaling_active
 from llmservice_operator.observe.configuration import configuration_valid
 from llmservice_operator.observe.degraded import degraded
 from llmservice_operator.observe.finding import Finding
+from llmservice_operator.observe.last_failure import last_failure
 from llmservice_operator.observe.model_cached import model_cached
 from llmservice_operator.observe.paused import paused
 from llmservice_operator.observe.progress import progress
@@ -53,6 +54,7 @@ def observe(llmservice: LLMService, children: Children, settings: Settings, now:
         "cache": model_status.cache(facts),
         "rollout": model_status.revisions(facts),
         "operator": operator(facts),
+        "lastFailure": last_failure(facts),
         "conditions": _conditions(facts, now),
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -77,6 +77,17 @@ class RolloutStatus(Reported):
     )
 
 
+class LastFailure(Reported):
+    """How the container of a pod ended that failed last; the pod may be gone."""
+
+    reason: str | None = Field(None, description="Why, in one word; docs/conditions.md explains each.")
+    message: str | None = Field(None, description="What to do, and the container's own words.")
+    pod: str | None = Field(None, description="Name of the pod.")
+    container: str | None = Field(None, description="Name of the container: server or warmup.")
+    exit_code: Int32 | None = Field(None, description="Its exit code.")
+    time: datetime | None = Field(None, description="When it ended.")
+
+
 class OperatorStatus(Reported):
     """What the operator itself would change."""
 
@@ -116,6 +127,7 @@ class LLMServiceStatus(Reported):
     resources: ResourcesStatus | None = Field(None, description="What the replicas hold.")
     cache: CacheStatus | None = Field(None, description="The cache's volume and what is in it.")
     rollout: RolloutStatus | None = Field(None, description="Which revisions of the pod template there are.")
+    last_failure: LastFailure | None = Field(None, description="How the container ended that failed last.")
     operator: OperatorStatus | None = Field(None, description="What the operator itself would change.")
     conditions: tuple[Condition, ...] = Field(
         (),
