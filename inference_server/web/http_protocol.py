@@ -120,7 +120,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._body_is_open and not self.transport.is_closing():
             self._stop_the_clock()
             self._deadline = self.loop.call_later(BODY_DEADLINE_SECONDS, self.transport.close)
-
         self._quiet_since = self.loop.time()
         if self._is_leaving and self.timeout_keep_alive_task is not None:
             self._close_when_quiet()
@@ -134,6 +133,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         elif not self.cycle.response_started:
             # Its head will say that the connection closes.
             self.cycle.keep_alive = False
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, unless a request has arrived that the loop has not come to read yet."""
+        if self.transport.is_closing():
+            return
+        if self._has_unread():
+            self._close_in(UNREAD_POLL_SECONDS)
+        elif self._is_leaving:
+            # A request that crosses with this ends with an end of file. A reset could be lost on the way through the
+            # cluster's network, and its client would wait for ever.
+            self.linger(self.transport, GOODBYE_SECONDS)
+        else:
+            super().timeout_keep_alive_handler()
 
     def on_message_complete(self) -> None:
         """The request is complete."""
@@ -183,27 +195,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _close_when_quiet(self) -> None:
-        """Close after the rest of QUIET_SECONDS, unless a request comes: whatever arrives stops this clock."""
-        self._unset_keepalive_if_required()
-        left = self._quiet_since + QUIET_SECONDS - self.loop.time()
-        self.timeout_keep_alive_task = self.loop.call_later(max(left, 0.0), self.timeout_keep_alive_handler)
+        """Close after the rest of QUIET_SECONDS, unless a request comes."""
+        self._close_in(max(self._quiet_since + QUIET_SECONDS - self.loop.time(), 0.0))
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, unless a request has arrived that the loop has not come to read yet."""
-        if self._has_unread():
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(UNREAD_POLL_SECONDS, self.timeout_keep_alive_handler)
-        elif self._is_leaving and not self.transport.is_closing():
-            # A request that crosses with this ends with an end of file. A reset could be lost on the way through the
-            # cluster's network, and its client would wait for ever.
-            self.linger(self.transport, GOODBYE_SECONDS)
-        else:
-            super().timeout_keep_alive_handler()
+    def _close_in(self, seconds: float) -> None:
+        """Close an idle connection then; whatever arrives before stops this clock, which is uvicorn's own."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _has_unread(self) -> bool:
         arrived = select.poll()
         arrived.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not self.transport.is_closing() and bool(arrived.poll(0))
+        return bool(arrived.poll(0))
 
     def _wait_for_reader(self) -> None:
         unread = self.transport.get_write_buffer_size()

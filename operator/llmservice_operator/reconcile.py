@@ -13,7 +13,7 @@ from llmservice_operator import transitions, troubles
 from llmservice_operator.children import Children, Refusal
 from llmservice_operator.cluster.interface import Cluster, LeftOverError, RefusedError
 from llmservice_operator.cluster.resources import Key
-from llmservice_operator.desired import Desired, desired
+from llmservice_operator.desired import Desired, desired, earliest
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe import observe
 from llmservice_operator.progress import ProgressPoller
@@ -52,7 +52,7 @@ async def reconcile(
     written = await _carry_out(cluster, owner, wanted)
     children = await _observed(cluster, poller, key, owner, written.refusals, now)
     await _report(cluster, owner, observe(llmservice, children, settings, now))
-    return _earliest(wanted.wake_after_seconds, written.retry_after_seconds, _look_again(children))
+    return earliest(wanted.wake_after_seconds, written.retry_after_seconds, _look_again(children))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ async def _carry_out(cluster: Cluster, owner: Manifest, wanted: Desired) -> _Wri
             await cluster.delete(manifest)
     return _Written(
         refusals=tuple(error.refusal for error in missing.values() if isinstance(error, RefusedError)),
-        retry_after_seconds=_earliest(*(error.retry_after_seconds for error in missing.values())),
+        retry_after_seconds=earliest(*(error.retry_after_seconds for error in missing.values())),
     )
 
 
@@ -102,7 +102,3 @@ async def _report(cluster: Cluster, owner: Manifest, status: Manifest) -> None:
 
 def _look_again(children: Children) -> float | None:
     return TROUBLED_SECONDS if troubles.looks_troubled_soon(children) else None
-
-
-def _earliest(*seconds: float | None) -> float | None:
-    return min((value for value in seconds if value is not None), default=None)

@@ -25,7 +25,7 @@ from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 from llmservice_operator.settings import Settings
 
-__all__ = ["Desired", "desired"]
+__all__ = ["Desired", "desired", "earliest"]
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,16 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
                 *prune.surplus_network_policies(policies, children),
             ]
         ),
-        wake_after_seconds=_earliest(jobs.wake_after_seconds, choice),
+        wake_after_seconds=earliest(jobs.wake_after_seconds, _rollout_seconds(choice)),
     )
 
 
-def _earliest(warmup_seconds: float | None, choice: Choice | None) -> float | None:
-    """Return when to ask again: for a warm-up to be repeated, or a rollout that may have to go in place."""
+def earliest(*seconds: float | None) -> float | None:
+    """Return the least of what is given; None if nothing is."""
+    return min((value for value in seconds if value is not None), default=None)
+
+
+def _rollout_seconds(choice: Choice | None) -> float | None:
+    """Return when a rollout may have to go in place."""
     patience = None if choice is None else choice.strategy.patience
-    times = (warmup_seconds, None if patience is None else patience.total_seconds())
-    return min((seconds for seconds in times if seconds is not None), default=None)
+    return None if patience is None else patience.total_seconds()

@@ -56,10 +56,8 @@ def choose(
     kept = revisions.of_children(children)
     rendered = updates.rendering(llmservice, values, facts, children)
     pending = updates.pending(llmservice, rendered, kept[-1], settings, children) if kept else ()
-    template, environment = rendered.template, rendered.environment
-    if pending:
-        template, environment = kept[-1].template, kept[-1].environment
-    name = template["metadata"]["labels"][names.REVISION_LABEL]
+    current = kept[-1] if pending else rendered
+    name = current.template["metadata"]["labels"][names.REVISION_LABEL]
     known = next((item for item in kept if item.name == name), None)
     others = [item for item in kept if item.name != name]
     before = next((item for item in reversed(others) if item.is_good and can_load(item, cache)), None)
@@ -67,21 +65,19 @@ def choose(
     wanted = Revision(
         name=name,
         number=_number(known, others, outcome),
-        template=template,
-        environment=environment,
+        template=current.template,
+        environment=current.environment,
         outcome=outcome,
         # What a ControllerRevision holds cannot be changed; it was rendered from this and nothing else matters.
         request=updates.request(llmservice) if known is None else known.request,
         update=updates.asked_for(llmservice),
     )
-    goes_back = wanted.is_rejected and before is not None and llmservice.spec.rollout.on_failure == "Rollback"
+    back_to = before if wanted.is_rejected and llmservice.spec.rollout.on_failure == "Rollback" else None
     # Going back takes the same way: where the new replicas took the place of old ones, these take it again.
     in_place = known.in_place if known is not None and known.number == wanted.number else ""
-    way = strategy(llmservice, before if goes_back and before else wanted, in_place, children, now)
+    way = strategy(llmservice, back_to or wanted, in_place, children, now)
     wanted = replace(wanted, in_place=way.reason if way.name == "InPlace" else "")
-    if goes_back and before is not None:
-        return Choice(wanted, before, before, way, pending)
-    return Choice(wanted, wanted, wanted if wanted.is_good else before, way, pending)
+    return Choice(wanted, back_to or wanted, wanted if wanted.is_good else before, way, pending)
 
 
 def can_load(revision: Revision, cache: CachedModel | None) -> bool:
