@@ -145,5 +145,7 @@ def _essence(kind: str, item: Manifest) -> Manifest:
 
 def _status(service: Manifest) -> Manifest:
     status = dict(service["status"])
+    if failure := status.get("lastFailure"):
+        status["lastFailure"] = {**failure, "pod": "POD"}
     status["conditions"] = sorted([item["type"], item["status"], item["reason"]] for item in status["conditions"])
     return {"kind": "status", "status": status}
