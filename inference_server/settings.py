@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     """How long new requests are still answered after SIGTERM, while load balancers learn that this pod is going."""
     api_keys_dir: Path | None = None
     """Mounted Secret: file name = tenant, content = one key per line. None is a server without authentication."""
+    verification_dir: Path | None = None
+    """Mounted folder with the prompts that must be answered before this server is ready; see `verification`."""
+    revision: str | None = None
+    """The revision that this pod is of, for `verification` to know whether it is proven."""
 
     log_format: Literal["json", "text"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -91,7 +95,7 @@ class Settings(BaseSettings):
     hugging_face_hub_token: SecretStr | None = Field(None, validation_alias="HUGGING_FACE_HUB_TOKEN")
     hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
 
-    @field_validator("model_path", "api_keys_dir", "cache_dir")
+    @field_validator("model_path", "api_keys_dir", "verification_dir", "cache_dir")
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_absolute():

@@ -23,6 +23,8 @@ MEANINGS: Final[Mapping[ConditionType, str]] = {
     ConditionType.CONFIGURATION_VALID: "The spec can be carried out: what it names exists and is allowed.",
     ConditionType.MODEL_CACHED: "The model's files lie on the volume from which replicas load them.",
     ConditionType.SCHEDULED: "Every pod has found a node.",
+    ConditionType.VERIFIED: "The model answers the prompts of `spec.rollout.verification` as expected, or none are "
+    "asked for. A replica is not ready before.",
     ConditionType.AUTOSCALING_ACTIVE: "The autoscaler does its work, or none is asked for.",
     ConditionType.DEGRADED: "Something that runs does not run as asked. Abnormal when true.",
     ConditionType.UPDATE_PENDING: "This operator, or a profile, would make the replicas differently from what runs. "
@@ -64,6 +66,7 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
     Reason.CACHING: Explanation("The warm-up Job fills the cache.", "Wait.", _WARMUP_LOG),
     Reason.SCHEDULING: Explanation("Pods wait for a node.", "Wait.", _PODS),
     Reason.STARTING: Explanation("Replicas start and load the model.", "Wait.", _SERVER_LOG),
+    Reason.VERIFYING: Explanation("A replica answers the golden prompts.", "Wait.", _SERVER_LOG),
     Reason.ROLLING_OUT: Explanation(
         "A new revision replaces the old one.", "Wait.", "kubectl rollout status deployment/NAME"
     ),
@@ -236,6 +239,22 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
     Reason.UNSCHEDULABLE: Explanation(
         "The scheduler found no node for another reason; the message has its words.", "Follow the message.", _PODS
     ),
+    Reason.PROMPTS_PASSED: Explanation("A replica of the revision asked for answered every prompt as expected."),
+    Reason.NOT_CONFIGURED: Explanation("`spec.rollout.verification` is absent."),
+    Reason.PROMPT_FAILED: Explanation(
+        "The answer to a prompt has none of the texts expected, is empty, or cannot be given; the message has the "
+        "prompt's number.",
+        "Put the prompt to the model yourself; then correct the expectation, or the change of the model.",
+        "kubectl logs deployment/NAME --previous",
+    ),
+    Reason.PROMPT_TIMED_OUT: Explanation(
+        "The prompts were not all answered within `spec.rollout.verification.timeoutSeconds`.",
+        "Raise the limit, ask for fewer tokens, or find out why the model is slow.",
+        _SERVER_LOG,
+    ),
+    Reason.PENDING: Explanation(
+        "No replica of the revision asked for has answered the prompts yet.", "Wait.", _DESCRIBE
+    ),
     Reason.ACTIVE: Explanation("The autoscaler reads its metrics and sets the replicas."),
     Reason.DISABLED: Explanation("`spec.scaling` is absent, or the LLMService is suspended: nobody scales."),
     Reason.LIMIT_REACHED: Explanation(
@@ -256,8 +275,8 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
     ),
     Reason.AS_EXPECTED: Explanation("What runs, runs as asked."),
     Reason.ROLLED_BACK: Explanation(
-        "The revision that the spec asks for was at fault: it crashed, ran out of memory, has no image or was not "
-        "ready in time. So the last good one runs again; the message has the cause.",
+        "The revision that the spec asks for was at fault: it crashed, ran out of memory, has no image, failed "
+        "verification or was not ready in time. So the last good one runs again; the message has the cause.",
         "Correct the spec. To try the same once more, give the annotation `llmservice.dev/retry` a new value.",
         "kubectl annotate llmservice NAME llmservice.dev/retry=1 --overwrite",
     ),

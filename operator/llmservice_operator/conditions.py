@@ -26,6 +26,7 @@ class ConditionType(StrEnum):
     CONFIGURATION_VALID = "ConfigurationValid"
     MODEL_CACHED = "ModelCached"
     SCHEDULED = "Scheduled"
+    VERIFIED = "Verified"
     AUTOSCALING_ACTIVE = "AutoscalingActive"
     DEGRADED = "Degraded"
     UPDATE_PENDING = "UpdatePending"
@@ -39,6 +40,7 @@ class Phase(StrEnum):
     CACHING = "Caching"
     SCHEDULING = "Scheduling"
     STARTING = "Starting"
+    VERIFYING = "Verifying"
     SERVING = "Serving"
     UPDATING = "Updating"
     ROLLING_BACK = "RollingBack"
@@ -63,6 +65,7 @@ class Reason(StrEnum):
     CACHING = "Caching"
     SCHEDULING = "Scheduling"
     STARTING = "Starting"
+    VERIFYING = "Verifying"
     ROLLING_OUT = "RollingOut"
     ROLLING_BACK = "RollingBack"
     SCALING = "Scaling"
@@ -110,6 +113,12 @@ class Reason(StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     POD_SECURITY_DENIED = "PodSecurityDenied"
     UNSCHEDULABLE = "Unschedulable"
+
+    PROMPTS_PASSED = "PromptsPassed"
+    NOT_CONFIGURED = "NotConfigured"
+    PROMPT_FAILED = "PromptFailed"
+    PROMPT_TIMED_OUT = "PromptTimedOut"
+    PENDING = "Pending"
 
     ACTIVE = "Active"
     DISABLED = "Disabled"
@@ -176,6 +185,7 @@ _NOT_SCHEDULED = (
     Reason.POD_SECURITY_DENIED,
     Reason.UNSCHEDULABLE,
 )
+_NOT_VERIFIED = (Reason.PROMPT_FAILED, Reason.PROMPT_TIMED_OUT)
 _DEGRADED = (
     Reason.ROLLED_BACK,
     Reason.ROLLOUT_HELD,
@@ -186,7 +196,7 @@ _DEGRADED = (
     Reason.ENGINE_FAILED,
     Reason.REPLICAS_UNAVAILABLE,
 )
-_BLOCKING = (*_INVALID, *_NOT_CACHED, *_NOT_SCHEDULED, *_DEGRADED)
+_BLOCKING = (*_INVALID, *_NOT_CACHED, *_NOT_SCHEDULED, *_NOT_VERIFIED, *_DEGRADED)
 
 REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
     ConditionType.READY: {
@@ -204,6 +214,7 @@ REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
             Reason.CACHING,
             Reason.SCHEDULING,
             Reason.STARTING,
+            Reason.VERIFYING,
             Reason.ROLLING_OUT,
             Reason.ROLLING_BACK,
             Reason.SCALING,
@@ -225,6 +236,10 @@ REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
         "True": (Reason.ALL_SCHEDULED,),
         "False": _NOT_SCHEDULED,
         "Unknown": (Reason.NOT_YET_OBSERVED,),
+    },
+    ConditionType.VERIFIED: {
+        "True": (Reason.PROMPTS_PASSED, Reason.NOT_CONFIGURED),
+        "False": (*_NOT_VERIFIED, Reason.PENDING),
     },
     ConditionType.AUTOSCALING_ACTIVE: {
         "True": (Reason.ACTIVE, Reason.DISABLED, Reason.LIMIT_REACHED),

@@ -182,6 +182,11 @@ def config_map(name: str, content_hash: str) -> str:
     return f"{name}-config-{content_hash}"
 
 
+def proven(name: str) -> str:
+    """Return the name of the ConfigMap that tells which revisions of the LLMService `name` answered its prompts."""
+    return f"{name}-proven"
+
+
 def warmup_job(name: str, warmup_key: str) -> str:
     """Return the name of the Job that fills the cache for `warmup_key`, which is a short hash."""
     return f"{name}-warmup-{warmup_key}"

@@ -11,7 +11,14 @@ Conditions = Mapping[str, Mapping[str, Any]]
 _SAID_BY_OTHERS: Final = frozenset({ConditionType.READY, ConditionType.STALLED})
 """While they are bad, these two repeat the reason of the condition that is at fault."""
 _ON_THE_WAY: Final = frozenset(
-    {Reason.DOWNLOADING, Reason.QUANTIZING, Reason.VOLUME_PENDING, Reason.NO_READY_ENDPOINTS, Reason.SUSPENDED}
+    {
+        Reason.DOWNLOADING,
+        Reason.QUANTIZING,
+        Reason.VOLUME_PENDING,
+        Reason.PENDING,
+        Reason.NO_READY_ENDPOINTS,
+        Reason.SUSPENDED,
+    }
 )
 """False, and nothing wrong."""
 _ABNORMAL_WHEN_TRUE: Final = frozenset({ConditionType.DEGRADED})

@@ -21,6 +21,7 @@ SPECS: dict[str, Manifest] = {
     "with keys": {"auth": {"mode": "APIKey", "apiKeysSecretRef": {"name": "keys"}}},
     "recreated": {"rollout": {"strategy": "Recreate"}},
     "by hand": {"upgradePolicy": {"mode": "Auto"}, "rollout": {"onFailure": "Rollback", "revisionHistoryLimit": 1}},
+    "verified": {"rollout": {"verification": {"prompts": [{"prompt": "1 + 1 =", "expectAnyOf": ["2"]}]}}},
     "without a cache": {"model": {"source": {"pvc": {"claimName": "models"}}}},
 }
 """Specs that have other children, or go other ways."""

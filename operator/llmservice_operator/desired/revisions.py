@@ -41,6 +41,8 @@ class Revision:
     template: Manifest
     environment: dict[str, str]
     """Data of the ConfigMap that the template names."""
+    prompts: dict[str, str] = field(default_factory=dict)
+    """Data of the ConfigMap with the golden prompts that the template names, if it names one."""
     outcome: Outcome | None = None
     in_place: str = ""
     """Why its rollout lets old replicas make room for the new ones; empty while it does not."""
@@ -85,7 +87,13 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
         "kind": "ControllerRevision",
         "metadata": metadata,
         "revision": revision.number,
-        "data": {"template": revision.template, "environment": revision.environment, "request": revision.request},
+        "data": {
+            "template": revision.template,
+            "environment": revision.environment,
+            "request": revision.request,
+            # Not an empty one: data cannot be changed, and there are revisions from before there were prompts.
+            **({"prompts": revision.prompts} if revision.prompts else {}),
+        },
     }
 
 
@@ -106,6 +114,7 @@ def _revision(manifest: Manifest) -> Revision | None:
         number=manifest["revision"],
         template=data["template"],
         environment=data["environment"],
+        prompts=data.get("prompts", {}),
         outcome=outcome,
         in_place=annotations.get(names.IN_PLACE_ANNOTATION, ""),
         request=data["request"],

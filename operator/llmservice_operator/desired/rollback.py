@@ -67,6 +67,7 @@ def choose(
         number=_number(known, others, outcome),
         template=current.template,
         environment=current.environment,
+        prompts=current.prompts,
         outcome=outcome,
         # What a ControllerRevision holds cannot be changed; it was rendered from this and nothing else matters.
         request=updates.request(llmservice) if known is None else known.request,
@@ -84,6 +85,12 @@ def can_load(revision: Revision, cache: CachedModel | None) -> bool:
     """Whether the model of an earlier revision still lies where its pods look for it."""
     facts = model_facts.of_template(revision.template)
     return facts is not None and not is_lost(cache, facts)
+
+
+def good_revisions(choice: Choice, children: Children) -> set[str]:
+    """Return the names of the revisions that were good once, with the one that has just become so."""
+    kept = [item for item in revisions.of_children(children) if item.name != choice.wanted.name]
+    return {item.name for item in (*kept, choice.wanted) if item.is_good}
 
 
 def surplus(choice: Choice | None, children: Children, limit: int) -> list[str]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from llmservice_operator import names
 from llmservice_operator.children import Children
-from llmservice_operator.desired import model_facts
+from llmservice_operator.desired import model_facts, verification
 from llmservice_operator.desired.config_map import config_map
 from llmservice_operator.desired.deployment import pod_template
 from llmservice_operator.desired.effective import Effective, effective
@@ -32,12 +32,14 @@ class Rendering:
     template: Manifest
     environment: dict[str, str]
     """Data of the ConfigMap that the template names."""
+    prompts: dict[str, str]
+    """Data of the one with the golden prompts; empty without any."""
 
 
 def rendering(llmservice: LLMService, values: Effective, facts: ModelFacts, children: Children) -> Rendering:
     """Return what the pods of `llmservice` are made from, by this operator and its present settings."""
     environment = config_map(llmservice, values, facts)["data"]
-    return Rendering(pod_template(llmservice, values, facts, children), environment)
+    return Rendering(pod_template(llmservice, values, facts, children), environment, verification.prompts(llmservice))
 
 
 def request(llmservice: LLMService) -> Manifest:
@@ -88,6 +90,7 @@ def _again(llmservice: LLMService, last: Revision, settings: Settings, children:
 def _differences(last: Revision, rendered: Rendering) -> Iterator[str]:
     yield from _paths(_comparable(last.template), _comparable(rendered.template), "")
     yield from _paths(last.environment, rendered.environment, "environment")
+    yield from _paths(last.prompts, rendered.prompts, "prompts")
 
 
 def _comparable(template: Manifest) -> Manifest:

@@ -19,6 +19,7 @@ from llmservice_operator.observe.scheduled import scheduled
 from llmservice_operator.observe.serving import serving
 from llmservice_operator.observe.situation import Situation, situation
 from llmservice_operator.observe.update_pending import operator, update_pending
+from llmservice_operator.observe.verified import verified
 from llmservice_operator.schema import LLMService
 from llmservice_operator.settings import Settings
 
@@ -32,6 +33,7 @@ _CONDITIONS = {
     ConditionType.CONFIGURATION_VALID: configuration_valid,
     ConditionType.MODEL_CACHED: model_cached,
     ConditionType.SCHEDULED: scheduled,
+    ConditionType.VERIFIED: verified,
     ConditionType.AUTOSCALING_ACTIVE: autoscaling_active,
     ConditionType.DEGRADED: degraded,
     ConditionType.UPDATE_PENDING: update_pending,

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from llmservice_operator.schema.references import Int32
 from llmservice_operator.schema.rules import Structure
+from llmservice_operator.schema.verification import Verification
 
 
 class Rollout(Structure):
@@ -26,10 +27,10 @@ class Rollout(Structure):
     )
     on_failure: Literal["Rollback", "Hold"] = Field(
         "Rollback",
-        description="What becomes of a change whose replicas crash, run out of memory, have no image or are not ready "
-        "in time. Rollback puts the last good revision back and leaves the change alone until the spec changes or the "
-        "annotation llmservice.dev/retry gets a new value; Hold leaves everything as it is. Missing Secrets, nodes and "
-        "the like are waited for. Default: Rollback. Example: Hold.",
+        description="What becomes of a change whose replicas crash, run out of memory, have no image, fail "
+        "verification or are not ready in time. Rollback puts the last good revision back and leaves the change alone "
+        "until the spec changes or the annotation llmservice.dev/retry gets a new value; Hold leaves everything as it "
+        "is. Missing Secrets, nodes and the like are waited for. Default: Rollback. Example: Hold.",
     )
     revision_history_limit: Annotated[Int32, Field(ge=1, le=20)] = Field(
         5,
@@ -39,6 +40,12 @@ class Rollout(Structure):
         120,
         description="Seconds that a replica which is told to stop may take to finish the requests it has. Default: "
         "120. Example: 300.",
+    )
+    verification: Verification | None = Field(
+        None,
+        description="Golden prompts: what a new replica must answer before it is ready. A change whose replicas fail "
+        "at it is taken back. Default: none. Example: {prompts: [{prompt: What is the capital of France?, "
+        "expectAnyOf: [Paris]}]}.",
     )
 
 
