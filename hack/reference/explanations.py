@@ -133,6 +133,12 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         "Rename the LLMService, or delete the other object.",
         "kubectl get deployments,services,hpa,pvc,configmaps,jobs",
     ),
+    Reason.REVISION_NOT_KEPT: Explanation(
+        "The annotation `llmservice.dev/rollback-to` names no earlier revision that was good and is kept with its "
+        "model; what runs stays as it is.",
+        "Name one that `status.rollout.history` has as Good, or remove the annotation.",
+        "kubectl get llmservice NAME -o jsonpath='{.status.rollout.history}'",
+    ),
     Reason.REJECTED_BY_SERVER: Explanation(
         "The API server, a webhook or a policy refused an object; the message has its words.",
         "Change what the message names.",

@@ -83,6 +83,7 @@ class Reason(StrEnum):
     RUNTIME_CLASS_NOT_FOUND = "RuntimeClassNotFound"
     PRIORITY_CLASS_NOT_FOUND = "PriorityClassNotFound"
     CHILD_NAME_CONFLICT = "ChildNameConflict"
+    REVISION_NOT_KEPT = "RevisionNotKept"
     REJECTED_BY_SERVER = "RejectedByServer"
 
     DOWNLOADED = "Downloaded"
@@ -156,6 +157,7 @@ _INVALID = (
     Reason.RUNTIME_CLASS_NOT_FOUND,
     Reason.PRIORITY_CLASS_NOT_FOUND,
     Reason.CHILD_NAME_CONFLICT,
+    Reason.REVISION_NOT_KEPT,
     Reason.REJECTED_BY_SERVER,
 )
 _NOT_CACHED = (

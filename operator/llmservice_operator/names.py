@@ -54,6 +54,12 @@ APPLY_UPDATE_ANNOTATION: Final = f"{GROUP}/apply-update"
 """On an LLMService, written by people: any new value applies the update that is pending."""
 RESTART_ANNOTATION: Final = f"{GROUP}/restart"
 """On an LLMService, written by people: any new value rolls the pods."""
+KNOWN_ROLLBACK_ANNOTATION: Final = f"{GROUP}/known-rollback-to"
+"""On a ControllerRevision: the value of ROLLBACK_TO_ANNOTATION that it knows of."""
+ROLLBACK_TO_ANNOTATION: Final = f"{GROUP}/rollback-to"
+"""On an LLMService, written by people: the name of an earlier revision that is to run instead of the one that the spec
+asks for now.
+"""
 RETRY_ANNOTATION: Final = f"{GROUP}/retry"
 """On an LLMService, written by people: any new value tries a rejected revision once more."""
 

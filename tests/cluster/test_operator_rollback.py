@@ -109,6 +109,24 @@ async def test_a_change_that_fails_verification_is_taken_back_at_its_first_wrong
     assert back["status"]["rollout"]["rejectedRevision"] != old
 
 
+async def test_a_good_change_is_taken_back_by_hand_and_comes_back_when_the_annotation_goes(operated: Api) -> None:
+    await operated.create(llmservice("llama"))
+    await serve(operated, "llama")
+    old = await _revision(operated)
+    await operated.merge("LLMService", "llama", LONGER)
+    await make_ready(operated, await _new_pod(operated, old))
+    await wait_condition(operated, "llama", "Ready", "True")
+    new = await _revision(operated)
+    await operated.merge("LLMService", "llama", {"metadata": {"annotations": {"llmservice.dev/rollback-to": old}}})
+    await make_ready(operated, await _new_pod(operated, new))
+    back = await wait_condition(operated, "llama", "Stalled", "True", "RolledBack")
+    assert await _revision(operated) == back["status"]["rollout"]["currentRevision"] == old
+    await operated.merge("LLMService", "llama", {"metadata": {"annotations": {"llmservice.dev/rollback-to": None}}})
+    await make_ready(operated, await _new_pod(operated, old))
+    await wait_condition(operated, "llama", "Ready", "True")
+    assert await _revision(operated) == new
+
+
 async def test_an_image_that_does_not_exist_is_taken_back_and_a_registry_out_of_reach_is_waited_for(
     operated: Api,
 ) -> None:

@@ -28,6 +28,8 @@ class Outcome:
     message: str = ""
     retry: str = ""
     """The annotation `llmservice.dev/retry` at that time; another value lifts the rejection."""
+    back_to: str = ""
+    """The revision that somebody wants to run instead, where it was not at fault but taken back by hand."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Revision:
     """What it was rendered from; see `desired.updates.request`."""
     update: str = ""
     """The annotation `llmservice.dev/apply-update` that it knows of; another value applies what is pending."""
+    rollback: str = ""
+    """The annotation `llmservice.dev/rollback-to` that it knows of; another value takes it back."""
 
     @property
     def is_good(self) -> bool:
@@ -73,13 +77,14 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
     """Return the ControllerRevision that keeps `revision`."""
     metadata = names.metadata(llmservice, name=names.controller_revision(llmservice.name, revision.name))
     metadata["labels"][names.REVISION_LABEL] = revision.name
-    annotations = {}
-    if revision.outcome is not None:
-        annotations[names.OUTCOME_ANNOTATION] = dumps(asdict(revision.outcome), sort_keys=True, separators=(",", ":"))
-    if revision.in_place:
-        annotations[names.IN_PLACE_ANNOTATION] = revision.in_place
-    if revision.update:
-        annotations[names.APPLIED_UPDATE_ANNOTATION] = revision.update
+    outcome = {} if revision.outcome is None else asdict(revision.outcome)
+    written = {
+        names.OUTCOME_ANNOTATION: dumps(outcome, sort_keys=True, separators=(",", ":")) if outcome else "",
+        names.IN_PLACE_ANNOTATION: revision.in_place,
+        names.APPLIED_UPDATE_ANNOTATION: revision.update,
+        names.KNOWN_ROLLBACK_ANNOTATION: revision.rollback,
+    }
+    annotations = {name: value for name, value in written.items() if value}
     if annotations:
         metadata["annotations"] = annotations
     return {
@@ -119,4 +124,5 @@ def _revision(manifest: Manifest) -> Revision | None:
         in_place=annotations.get(names.IN_PLACE_ANNOTATION, ""),
         request=data["request"],
         update=annotations.get(names.APPLIED_UPDATE_ANNOTATION, ""),
+        rollback=annotations.get(names.KNOWN_ROLLBACK_ANNOTATION, ""),
     )
