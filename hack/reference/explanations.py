@@ -93,6 +93,11 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         "Use a hub of the list, or ask an administrator to add it.",
         _CONFIGURATION,
     ),
+    Reason.SCHEDULE_INVALID: Explanation(
+        "`spec.upgradePolicy.window` has a schedule that no day meets, or names no time zone.",
+        "Follow the message: five fields as for a CronJob, and a name of the IANA database.",
+        "kubectl explain llmservice.spec.upgradePolicy.window",
+    ),
     Reason.QUANTIZATION_CONFLICT: Explanation(
         "The checkpoint is quantized already, by another method than the spec asks for.",
         "Leave the method at `Auto`, or choose an unquantized model.",
@@ -326,6 +331,11 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         "`status.operator.pendingSummary` list the fields. The replicas stay as they are.",
         "Apply it when it suits you, or let the next change of the spec bring it. With `spec.upgradePolicy.mode: Auto` "
         "nothing waits.",
+        "kubectl annotate llmservice NAME llmservice.dev/apply-update=1 --overwrite",
+    ),
+    Reason.WAITING_FOR_WINDOW: Explanation(
+        "As `OperatorUpgraded`; the window of `spec.upgradePolicy` is not open.",
+        "Wait for it, or apply the update now.",
         "kubectl annotate llmservice NAME llmservice.dev/apply-update=1 --overwrite",
     ),
     Reason.UP_TO_DATE: Explanation("The replicas are as this operator makes them."),

@@ -75,6 +75,7 @@ class Reason(StrEnum):
     PROFILE_NOT_FOUND = "ProfileNotFound"
     NOT_ALLOWED_BY_PROFILE = "NotAllowedByProfile"
     ENDPOINT_NOT_ALLOWED = "EndpointNotAllowed"
+    SCHEDULE_INVALID = "ScheduleInvalid"
     QUANTIZATION_CONFLICT = "QuantizationConflict"
     CONTEXT_TOO_LONG = "ContextTooLong"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, no secret
@@ -139,6 +140,7 @@ class Reason(StrEnum):
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable"
 
     OPERATOR_UPGRADED = "OperatorUpgraded"
+    WAITING_FOR_WINDOW = "WaitingForWindow"
     UP_TO_DATE = "UpToDate"
 
     PAUSED_BY_USER = "PausedByUser"
@@ -149,6 +151,7 @@ _INVALID = (
     Reason.PROFILE_NOT_FOUND,
     Reason.NOT_ALLOWED_BY_PROFILE,
     Reason.ENDPOINT_NOT_ALLOWED,
+    Reason.SCHEDULE_INVALID,
     Reason.QUANTIZATION_CONFLICT,
     Reason.CONTEXT_TOO_LONG,
     Reason.SECRET_NOT_FOUND,
@@ -250,7 +253,7 @@ REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
     },
     ConditionType.DEGRADED: {"True": _DEGRADED, "False": (Reason.AS_EXPECTED,)},
     ConditionType.UPDATE_PENDING: {
-        "True": (Reason.OPERATOR_UPGRADED,),
+        "True": (Reason.OPERATOR_UPGRADED, Reason.WAITING_FOR_WINDOW),
         "False": (Reason.UP_TO_DATE,),
         "Unknown": (Reason.NOT_YET_OBSERVED,),
     },

@@ -96,7 +96,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
                 *prune.surplus_network_policies(policies, children),
             ]
         ),
-        wake_after_seconds=earliest(jobs.wake_after_seconds, _rollout_seconds(choice)),
+        wake_after_seconds=earliest(jobs.wake_after_seconds, *_rollout_seconds(choice)),
     )
 
 
@@ -114,7 +114,10 @@ def _config_maps(llmservice: LLMService, choice: Choice, children: Children) -> 
     return found
 
 
-def _rollout_seconds(choice: Choice | None) -> float | None:
-    """Return when a rollout may have to go in place."""
-    patience = None if choice is None else choice.strategy.patience
-    return None if patience is None else patience.total_seconds()
+def _rollout_seconds(choice: Choice | None) -> list[float]:
+    """Return when a rollout may have to go in place, and when one may begin that waits for its window."""
+    if choice is None:
+        return []
+    update = choice.pending_update
+    waits = (choice.strategy.patience, None if update is None else update.wait)
+    return [wait.total_seconds() for wait in waits if wait is not None]

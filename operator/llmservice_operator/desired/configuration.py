@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from llmservice_operator.desired import windows
 from llmservice_operator.desired.effective import effective
 from llmservice_operator.schema import LLMService
 from llmservice_operator.schema.quantity import amount
@@ -28,6 +29,7 @@ def problems(llmservice: LLMService, settings: Settings) -> tuple[Problem, ...]:
         return (_profile_not_found(llmservice.spec.profile, settings),)
     return (
         *_endpoint(llmservice, settings),
+        *_window(llmservice),
         *(Problem("NotAllowedByProfile", message) for message in _not_allowed(llmservice, profile, settings)),
     )
 
@@ -46,6 +48,13 @@ def _endpoint(llmservice: LLMService, settings: Settings) -> Iterator[Problem]:
             f"Change spec.model.source.huggingFace.endpoint, or ask the administrator to allow it: {hub.endpoint} "
             f"is not among {', '.join(settings.allowed_endpoints)}",
         )
+
+
+def _window(llmservice: LLMService) -> Iterator[Problem]:
+    window = llmservice.spec.upgrade_policy.window
+    fault = "" if window is None else windows.fault(window)
+    if fault:
+        yield Problem("ScheduleInvalid", fault)
 
 
 def _not_allowed(llmservice: LLMService, profile: Profile, settings: Settings) -> Iterator[str]:

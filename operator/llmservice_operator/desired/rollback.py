@@ -14,6 +14,7 @@ from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.revisions import Outcome, Revision
 from llmservice_operator.desired.strategy import Strategy, strategy
+from llmservice_operator.desired.updates import Pending
 from llmservice_operator.diagnosis import pods
 from llmservice_operator.diagnosis.blame import own_fault
 from llmservice_operator.diagnosis.deployments import is_observed, live_revision
@@ -31,8 +32,8 @@ class Choice:
     """The one to go back to; `wanted` itself once it is good."""
     strategy: Strategy
     """How the replicas become those of `target`."""
-    pending_update: tuple[str, ...] = ()
-    """Fields that this operator would render otherwise than `wanted` has them, which nobody has asked for yet."""
+    pending_update: Pending | None = None
+    """What this operator would render otherwise than `wanted` has it, though nobody has asked for that yet."""
     complaint: str = ""
     """Why the revision cannot be gone back to that somebody has named."""
 
@@ -57,7 +58,7 @@ def choose(
     """
     kept = revisions.of_children(children)
     rendered = updates.rendering(llmservice, values, facts, children)
-    pending = updates.pending(llmservice, rendered, kept[-1], settings, children) if kept else ()
+    pending = updates.pending(llmservice, rendered, kept[-1], settings, children, now) if kept else None
     current = kept[-1] if pending else rendered
     name = current.template["metadata"]["labels"][names.REVISION_LABEL]
     known = next((item for item in kept if item.name == name), None)

@@ -1,4 +1,4 @@
-"""spec.rollout, spec.upgradePolicy and spec.observability: how and when replicas are replaced, and what they log."""
+"""spec.rollout and spec.observability: how replicas are replaced, and what they log."""
 
 from typing import Annotated, Literal
 
@@ -46,18 +46,6 @@ class Rollout(Structure):
         description="Golden prompts: what a new replica must answer before it is ready. A change whose replicas fail "
         "at it is taken back. Default: none. Example: {prompts: [{prompt: What is the capital of France?, "
         "expectAnyOf: [Paris]}]}.",
-    )
-
-
-class UpgradePolicy(Structure):
-    """When replicas are replaced that the spec asks no change of: another version of the operator, or a changed
-    profile, would make them differently."""
-
-    mode: Literal["Manual", "Auto"] = Field(
-        "Manual",
-        description="Manual leaves the replicas as they are: the condition UpdatePending lists the fields that would "
-        "change, until the annotation llmservice.dev/apply-update gets a new value or the spec changes. Auto replaces "
-        "them at once. Default: Manual. Example: Auto.",
     )
 
 
