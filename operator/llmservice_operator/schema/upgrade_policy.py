@@ -36,7 +36,8 @@ class UpgradePolicy(Structure):
 
     rules = (
         Rule(
-            "(self.mode == 'Window') == has(self.window)",
+            # The schema's own default is checked too, and is {}.
+            "(has(self.mode) && self.mode == 'Window') == has(self.window)",
             "mode Window needs upgradePolicy.window, and only it takes one",
             holds=lambda self: (self.mode == "Window") == (self.window is not None),
             field_path=".window",
