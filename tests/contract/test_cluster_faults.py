@@ -99,11 +99,13 @@ async def scripted(*answers: Answer) -> AsyncIterator[tuple[Client, list[str]]]:
 
 
 @asynccontextmanager
-async def informed(client: Client) -> AsyncIterator[tuple[Store, Informer]]:
-    """Run an informer of Services without its back-off."""
+async def informed(client: Client, waits: list[float] | None = None) -> AsyncIterator[tuple[Store, Informer]]:
+    """Run an informer of Services that does not wait before it tries again, but says how long it would have."""
     store = Store(lambda *_: None)
 
-    async def at_once(_: float) -> None:
+    async def at_once(seconds: float) -> None:
+        if waits is not None:
+            waits.append(seconds)
         await asyncio.sleep(0)
 
     informer = Informer(client, store, SERVICES, sleep=at_once)
@@ -162,6 +164,38 @@ async def test_a_silent_watch_is_started_anew(monkeypatch: pytest.MonkeyPatch) -
         informed(client) as (store, _),
     ):
         await until(lambda: names(store) == ["a"])
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([status(410)] * 8, id="no list is to be had"),
+        pytest.param([listing(10), status(410)] * 8, id="no list can be watched on from"),
+        pytest.param([listing(10), *[stream()] * 8], id="every watch ends at once"),
+    ],
+)
+async def test_what_never_works_is_tried_less_and_less(answers: list[Answer]) -> None:
+    waits: list[float] = []
+    async with scripted(*answers) as (client, asked), informed(client, waits):
+        await until(lambda: len(waits) >= 7)
+        assert len(asked) <= len(answers)
+    assert waits[0] < 0.5
+    assert waits[6] > 5
+
+
+async def test_a_watch_that_ends_after_an_event_is_started_anew_soon() -> None:
+    waits: list[float] = []
+    watches = [stream(event("ADDED", service("a", version))) for version in range(11, 18)]
+    async with scripted(listing(10), *watches) as (client, _), informed(client, waits):
+        await until(lambda: len(waits) >= 7)
+    assert max(waits) < 0.5
+
+
+async def test_a_watch_takes_an_object_as_large_as_the_server_keeps() -> None:
+    large = service("large", 11)
+    large["data"] = "x" * 1_500_000
+    async with scripted(listing(10), stream(event("ADDED", large))) as (client, _), informed(client) as (store, _):
+        await until(lambda: names(store) == ["large"])
 
 
 async def test_a_long_list_comes_in_pages() -> None:

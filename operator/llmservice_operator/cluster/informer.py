@@ -56,7 +56,7 @@ class Informer:
 
     @property
     def silent_seconds(self) -> float:
-        """How long the API server has said nothing about this kind; bookmarks come about once a minute."""
+        """How long the API server has said nothing about this kind; a bookmark comes with the end of each watch."""
         return time.monotonic() - self._heard_at
 
     @property
@@ -73,15 +73,17 @@ class Informer:
     async def run(self) -> None:
         """List and watch until cancelled, with unbounded retries and jittered back-off."""
         while True:
+            began = time.monotonic()
             try:
                 await self._list_if_needed()
                 await self._watch()
-            except errors.GoneError:
+            except errors.GoneError as error:
                 self._resource_version = None
+                await self._back_off(began, error)
             except errors.ApiError as error:
-                await self._back_off(error)
+                await self._back_off(began, error)
             else:
-                await self._sleep(random.uniform(0, FIRST_BACKOFF_SECONDS))  # noqa: S311 - jitter, not a secret
+                await self._back_off(began, None)
             metrics.WATCH_RESTARTS.labels(self.kind).inc()
 
     async def _list_if_needed(self) -> None:
@@ -123,6 +125,7 @@ class Informer:
         if event["type"] == "ERROR":
             raise errors.from_status(int(manifest.get("code", 500)), manifest, {})
         self._heard()
+        self._failures = 0
         if event["type"] == "DELETED":
             self._store.remove(self._resource, manifest)
         elif event["type"] in ("ADDED", "MODIFIED"):
@@ -131,19 +134,26 @@ class Informer:
 
     def _heard(self) -> None:
         self._heard_at = self._acted_at = time.monotonic()
-        self._failures = 0
 
-    async def _back_off(self, error: errors.ApiError) -> None:
-        self._failures += 1
+    async def _back_off(self, began: float, error: errors.ApiError | None) -> None:
+        """Wait before the next attempt: the longer, the more in a row ended soon and told nothing, for whatever reason.
+
+        A list alone is no success: one that cannot be watched on from would be asked for again and again.
+        """
         self._acted_at = time.monotonic()
+        if self._acted_at - began > LONGEST_BACKOFF_SECONDS:
+            self._failures = 0
         ceiling = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 20))
-        delay = max(random.uniform(ceiling / 2, ceiling), error.retry_after_seconds or 0)  # noqa: S311
-        logger.warning(
-            "watch interrupted",
-            kind=self.kind,
-            namespace=self._namespace,
-            status=error.status,
-            error=error.message,
-            retry_seconds=round(delay, 2),
-        )
+        delay = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, not a secret
+        self._failures += 1
+        if error is not None:
+            delay = max(delay, error.retry_after_seconds or 0)
+            logger.warning(
+                "watch interrupted",
+                kind=self.kind,
+                namespace=self._namespace,
+                status=error.status,
+                error=error.message,
+                retry_seconds=round(delay, 2),
+            )
         await self._sleep(delay)
