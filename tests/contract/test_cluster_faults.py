@@ -13,8 +13,10 @@ from kubernetes.aio.client.configuration import Configuration
 
 from llmservice_operator.cluster import client as client_module
 from llmservice_operator.cluster import errors
+from llmservice_operator.cluster.apply import REJECTED_RETRY_SECONDS, Applier
 from llmservice_operator.cluster.client import Client
 from llmservice_operator.cluster.informer import Informer
+from llmservice_operator.cluster.interface import RefusedError
 from llmservice_operator.cluster.resources import SERVICES
 from llmservice_operator.cluster.store import Store
 
@@ -239,3 +241,40 @@ async def test_an_unreachable_server_is_busy() -> None:
     with pytest.raises(errors.BusyError):
         await client.get(SERVICES, "default", "a")
     await client.close()
+
+
+OWNER: Manifest = {
+    "kind": "LLMService",
+    "metadata": {"namespace": "default", "name": "llama", "uid": "u", "resourceVersion": "5"},
+}
+
+
+async def refusing(request: web.Request) -> web.StreamResponse:
+    """Know the LLMService and nothing else, and refuse every write."""
+    if request.method == "PATCH":
+        return await status(422)(request)
+    return web.json_response(OWNER) if "llmservices" in request.path else await status(404)(request)
+
+
+async def test_what_the_server_refuses_is_tried_again_soon_and_then_less_and_less() -> None:
+    now, waits = 0.0, []
+    async with scripted(*[refusing] * 40) as (client, _):
+        store = Store(lambda *_: None)
+        applier = Applier(client, store, clock=lambda: now)
+        for _ in range(10):
+            with pytest.raises(RefusedError) as refused:
+                await applier.apply(OWNER, service("llama", 0))
+            waits.append(refused.value.retry_after_seconds)
+            now += waits[-1]
+    assert waits[:3] == [5, 10, 20]
+    assert waits[-1] == REJECTED_RETRY_SECONDS
+
+
+async def test_a_refusal_is_repeated_without_a_request_until_it_is_time() -> None:
+    async with scripted(*[refusing] * 40) as (client, asked):
+        store = Store(lambda *_: None)
+        applier = Applier(client, store, clock=lambda: 0.0)
+        for _ in range(3):
+            with pytest.raises(RefusedError):
+                await applier.apply(OWNER, service("llama", 0))
+        assert len(asked) == 3

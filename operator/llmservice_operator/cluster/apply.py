@@ -22,8 +22,10 @@ from llmservice_operator.manifest import Manifest, is_being_deleted
 
 logger = structlog.get_logger(__name__)
 
+FIRST_RETRY_SECONDS: Final = 5.0
+"""After a first refusal; after each more of the same body it is twice as long, up to one of the next two."""
 REJECTED_RETRY_SECONDS: Final = 600.0
-"""The same body will be refused again; what may change in between is an admission policy."""
+"""The same body will be refused again; what may change in between is an admission policy, or its web hook is back."""
 OUTSIDE_RETRY_SECONDS: Final = 10.0
 """Quota, rights, a foreign object in the way: somebody can take it away without our watches noticing."""
 OWNER_SEEN_SECONDS: Final = 2.0
@@ -35,6 +37,7 @@ class _Refused:
     body_hash: str
     refusal: Refusal
     until: float
+    retry_seconds: float
 
 
 class Applier:
@@ -140,6 +143,7 @@ class Applier:
                 raise OwnerGoneError(error.message) from error
             reason = "QuotaExceeded" if "exceeded quota" in error.message else "RejectedByServer"
             raise self._refusal(resource, meta, body_hash, reason, error.message, OUTSIDE_RETRY_SECONDS) from error
+        self._refused.pop((resource, meta["namespace"], meta["name"]), None)
         entry = Entry.of(answer)
         self._proven[entry.uid] = (body_hash, entry.digest)
         self._store.put(resource, entry)
@@ -184,23 +188,24 @@ class Applier:
         self._owner_seen = {meta["uid"]: self._clock()}
 
     def _raise_if_refused(self, resource: Resource, meta: Manifest, body_hash: str) -> None:
-        """Repeat an earlier refusal without a request, for as long as nothing about it can have changed."""
-        at = (resource, meta["namespace"], meta["name"])
-        refused = self._refused.get(at)
-        if refused is None:
+        """Repeat an earlier refusal without a request until it is time to try again."""
+        refused = self._refused.get((resource, meta["namespace"], meta["name"]))
+        if refused is None or refused.body_hash != body_hash:
             return
         remaining = refused.until - self._clock()
-        if refused.body_hash == body_hash and remaining > 0:
+        if remaining > 0:
             raise RefusedError(refused.refusal, remaining)
-        del self._refused[at]
 
     def _refusal(
-        self, resource: Resource, meta: Manifest, body_hash: str, reason: str, message: str, retry_seconds: float
+        self, resource: Resource, meta: Manifest, body_hash: str, reason: str, message: str, longest_seconds: float
     ) -> RefusedError:
+        at = (resource, meta["namespace"], meta["name"])
+        before = self._refused.get(at)
+        retry_seconds = FIRST_RETRY_SECONDS
+        if before is not None and before.body_hash == body_hash:
+            retry_seconds = min(longest_seconds, 2 * before.retry_seconds)
         refusal = Refusal(kind=resource.kind, name=meta["name"], reason=reason, message=message)
-        self._refused[resource, meta["namespace"], meta["name"]] = _Refused(
-            body_hash, refusal, self._clock() + retry_seconds
-        )
+        self._refused[at] = _Refused(body_hash, refusal, self._clock() + retry_seconds, retry_seconds)
         logger.warning("refused", kind=resource.kind, namespace=meta["namespace"], name=meta["name"], reason=reason)
         return RefusedError(refusal, retry_seconds)
 
