@@ -66,7 +66,7 @@ class _Written:
 async def _carry_out(cluster: Cluster, owner: Manifest, wanted: Desired) -> _Written:
     """Apply every child in order, then prune. One that cannot be written holds back only what needs it."""
     if wanted.replicas_handover is not None:
-        await cluster.hand_over_replicas(wanted.replicas_handover)
+        await cluster.hand_over_replicas(owner, wanted.replicas_handover)
     missing: dict[str, RefusedError | LeftOverError] = {}
     for manifest in wanted.manifests:
         if manifest["kind"] in _WITH_PODS and not missing.keys().isdisjoint(_UNDER_THE_PODS):
@@ -77,7 +77,7 @@ async def _carry_out(cluster: Cluster, owner: Manifest, wanted: Desired) -> _Wri
             missing[manifest["kind"]] = error
     if not missing:
         for manifest in wanted.deletions:
-            await cluster.delete(manifest)
+            await cluster.delete(owner, manifest)
     return _Written(
         refusals=tuple(error.refusal for error in missing.values() if isinstance(error, RefusedError)),
         retry_after_seconds=earliest(*(error.retry_after_seconds for error in missing.values())),

@@ -15,10 +15,11 @@ from llmservice_operator.cluster import client as client_module
 from llmservice_operator.cluster import errors
 from llmservice_operator.cluster.apply import REJECTED_RETRY_SECONDS, Applier
 from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.confirmation import Confirmation
 from llmservice_operator.cluster.informer import Informer
-from llmservice_operator.cluster.interface import RefusedError
-from llmservice_operator.cluster.resources import SERVICES
-from llmservice_operator.cluster.store import Store
+from llmservice_operator.cluster.interface import OutdatedError, RefusedError
+from llmservice_operator.cluster.resources import LLMSERVICES, SERVICES
+from llmservice_operator.cluster.store import Entry, Store
 
 Manifest = dict[str, Any]
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -260,7 +261,7 @@ async def test_what_the_server_refuses_is_tried_again_soon_and_then_less_and_les
     now, waits = 0.0, []
     async with scripted(*[refusing] * 40) as (client, _):
         store = Store(lambda *_: None)
-        applier = Applier(client, store, clock=lambda: now)
+        applier = Applier(client, store, Confirmation(client, store), clock=lambda: now)
         for _ in range(10):
             with pytest.raises(RefusedError) as refused:
                 await applier.apply(OWNER, service("llama", 0))
@@ -273,8 +274,61 @@ async def test_what_the_server_refuses_is_tried_again_soon_and_then_less_and_les
 async def test_a_refusal_is_repeated_without_a_request_until_it_is_time() -> None:
     async with scripted(*[refusing] * 40) as (client, asked):
         store = Store(lambda *_: None)
-        applier = Applier(client, store, clock=lambda: 0.0)
+        applier = Applier(client, store, Confirmation(client, store), clock=lambda: 0.0)
         for _ in range(3):
             with pytest.raises(RefusedError):
                 await applier.apply(OWNER, service("llama", 0))
         assert len(asked) == 3
+
+
+def child(version: int) -> Manifest:
+    """Return a Service of the LLMService, as it was applied."""
+    manifest = service("llama", version)
+    owner = {"kind": "LLMService", "name": "llama", "uid": OWNER["metadata"]["uid"], "controller": True}
+    manifest["metadata"] |= {"labels": {"app.kubernetes.io/instance": "llama"}, "ownerReferences": [owner]}
+    return manifest
+
+
+async def test_nothing_is_written_from_a_list_that_is_not_so_any_more() -> None:
+    written: list[str] = []
+
+    async def live(request: web.Request) -> web.StreamResponse:
+        """Have a newer Service than was listed, and no other child."""
+        if request.method == "PATCH":
+            written.append(request.path)
+            return web.json_response(child(10))
+        if request.path.endswith("/llmservices/llama"):
+            return web.json_response(OWNER)
+        return await listing(9, *([child(8)] if request.path.endswith("/services") else []))(request)
+
+    async with scripted(*[live] * 40) as (client, asked):
+        store = Store(lambda *_: None)
+        confirmation = Confirmation(client, store)
+        applier = Applier(client, store, confirmation)
+        store.replace(LLMSERVICES, None, [Entry.of(OWNER)], 5)
+        store.replace(SERVICES, None, [Entry.of(child(4))], 5)
+        confirmation.doubt()
+        with pytest.raises(OutdatedError):
+            await applier.apply(OWNER, {**service("llama", 0), "spec": {"type": "ClusterIP"}})
+        assert written == []
+        seen = store.get(SERVICES, "default", "llama")
+        assert seen is not None
+        assert seen.resource_version == 8
+        looked = len(asked)
+        await applier.apply(OWNER, {**service("llama", 0), "spec": {"type": "ClusterIP"}})
+        assert (len(written), len(asked)) == (1, looked + 1)
+
+
+async def test_an_llmservice_that_a_watch_told_of_is_not_looked_at_before_a_write() -> None:
+    async with scripted(lambda _: _answered(child(10))) as (client, asked):
+        store = Store(lambda *_: None)
+        confirmation = Confirmation(client, store)
+        confirmation.doubt()
+        store.put(LLMSERVICES, Entry.of(OWNER))
+        store.put(SERVICES, Entry.of(child(4)))
+        await Applier(client, store, confirmation).apply(OWNER, service("llama", 0))
+        assert len(asked) == 1
+
+
+async def _answered(manifest: Manifest) -> web.StreamResponse:
+    return web.json_response(manifest)

@@ -14,6 +14,7 @@ from llmservice_operator.children import Refusal
 from llmservice_operator.cluster import digest, errors, resources
 from llmservice_operator.cluster.belonging import Belonging, belonging, controller
 from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.confirmation import Confirmation
 from llmservice_operator.cluster.interface import LeftOverError, Outcome, OutdatedError, OwnerGoneError, RefusedError
 from llmservice_operator.cluster.resources import LLMSERVICES, Resource
 from llmservice_operator.cluster.store import Entry, Store
@@ -46,9 +47,12 @@ class Applier:
     Its memory only saves requests. A restart loses it and costs one comparison per child.
     """
 
-    def __init__(self, client: Client, store: Store, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, client: Client, store: Store, confirmation: Confirmation, clock: Callable[[], float] = time.monotonic
+    ):
         self._client = client
         self._store = store
+        self._confirmation = confirmation
         self._clock = clock
         self._proven: dict[str, tuple[str, str | None]] = {}
         self._refused: dict[tuple[Resource, str, str], _Refused] = {}
@@ -84,27 +88,29 @@ class Applier:
         if entry is None:
             await self._raise_if_exists(owner, resource, manifest)
             await self._confirm_owner(owner)
-            await self._send(resource, _marked(manifest, body_hash), body_hash)
+            await self._send(owner, resource, _marked(manifest, body_hash), body_hash)
             return Outcome.CREATED
         self._raise_unless_ours(owner, resource, entry, body_hash)
         if is_being_deleted(entry.manifest):
             return Outcome.UNCHANGED  # The watch tells when it is gone; then it is created again.
-        return await self._update(resource, manifest, entry, body_hash)
+        return await self._update(owner, resource, manifest, entry, body_hash)
 
-    async def _update(self, resource: Resource, manifest: Manifest, entry: Entry, body_hash: str) -> Outcome:
+    async def _update(
+        self, owner: Manifest, resource: Resource, manifest: Manifest, entry: Entry, body_hash: str
+    ) -> Outcome:
         applied_hash = entry.manifest["metadata"].get("annotations", {}).get(names.APPLIED_HASH_ANNOTATION)
         if resource == resources.JOBS and applied_hash not in (None, body_hash):
-            return await self._update_job(manifest, entry)
+            return await self._update_job(owner, manifest, entry)
         if applied_hash == body_hash and self._is_proven(manifest, entry, body_hash):
             return Outcome.UNCHANGED
         # With the uid the API server takes this as an update only: should the object be gone, it is not made anew
         # behind our back.
         body = _marked(manifest, body_hash)
         body["metadata"]["uid"] = entry.uid
-        await self._send(resource, body, body_hash)
+        await self._send(owner, resource, body, body_hash)
         return Outcome.REPAIRED if applied_hash == body_hash else Outcome.UPDATED
 
-    async def _update_job(self, manifest: Manifest, entry: Entry) -> Outcome:
+    async def _update_job(self, owner: Manifest, manifest: Manifest, entry: Entry) -> Outcome:
         """Put a Job's labels and owner right and leave the rest.
 
         A Job's template cannot be changed, and one that another version of the operator rendered still does what its
@@ -116,7 +122,7 @@ class Applier:
         applied_hash = live["metadata"]["annotations"][names.APPLIED_HASH_ANNOTATION]
         body = _marked({**manifest, "spec": live["spec"]}, applied_hash)
         body["metadata"]["uid"] = entry.uid
-        await self._send(resources.JOBS, body, applied_hash)
+        await self._send(owner, resources.JOBS, body, applied_hash)
         return Outcome.REPAIRED
 
     def _is_proven(self, manifest: Manifest, entry: Entry, body_hash: str) -> bool:
@@ -128,7 +134,8 @@ class Applier:
             proven = self._proven[entry.uid] = (body_hash, entry.digest)
         return proven == (body_hash, entry.digest)
 
-    async def _send(self, resource: Resource, body: Manifest, body_hash: str) -> None:
+    async def _send(self, owner: Manifest, resource: Resource, body: Manifest, body_hash: str) -> None:
+        await self._confirmation.confirm(owner)
         meta = body["metadata"]
         try:
             answer = await self._client.apply(resource, body, names.FIELD_MANAGER)

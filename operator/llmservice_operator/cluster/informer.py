@@ -14,7 +14,8 @@ import structlog
 
 from llmservice_operator import metrics
 from llmservice_operator.cluster import errors
-from llmservice_operator.cluster.client import PAGE_SIZE, Client
+from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.listing import listed
 from llmservice_operator.cluster.resources import Resource
 from llmservice_operator.cluster.store import Entry, Store
 from llmservice_operator.manifest import Manifest
@@ -36,6 +37,7 @@ class Informer:
         *,
         namespace: str | None = None,
         label_selector: str | None = None,
+        on_list: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ):
         self._client = client
@@ -43,6 +45,7 @@ class Informer:
         self._resource = resource
         self._namespace = namespace
         self._label_selector = label_selector
+        self._on_list = on_list
         self._sleep = sleep
         self._heard_at = self._acted_at = time.monotonic()
         self._failures = 0
@@ -89,29 +92,12 @@ class Informer:
     async def _list_if_needed(self) -> None:
         if self._resource_version is not None:
             return
-        entries, resource_version = await self._list()
+        entries, resource_version = await listed(self._client, self._resource, self._namespace, self._label_selector)
         self._store.replace(self._resource, self._namespace, entries, int(resource_version))
         self._resource_version = resource_version
         self._heard()
+        self._on_list()
         self.has_listed.set()
-
-    async def _list(self) -> tuple[list[Entry], str]:
-        """Return all pages of a list at one resource version; a list that expires half-way starts again from its
-        caller.
-        """
-        entries: list[Entry] = []
-        query = {"limit": str(PAGE_SIZE)}
-        if self._label_selector:
-            query["labelSelector"] = self._label_selector
-        while True:
-            page = await self._client.list_page(self._resource, self._namespace, query)
-            # Items of a list leave out what the list says once.
-            of_kind = {"apiVersion": self._resource.api_version, "kind": self._resource.kind}
-            entries += [Entry.of({**of_kind, **item}) for item in page["items"]]
-            token = page["metadata"].get("continue")
-            if not token:
-                return entries, page["metadata"]["resourceVersion"]
-            query["continue"] = token
 
     async def _watch(self) -> None:
         assert self._resource_version is not None
