@@ -29,6 +29,7 @@ MEANINGS: Final[Mapping[ConditionType, str]] = {
     ConditionType.DEGRADED: "Something that runs does not run as asked. Abnormal when true.",
     ConditionType.UPDATE_PENDING: "This operator, or a profile, would make the replicas differently from what runs. "
     "Abnormal when true.",
+    ConditionType.DRIFTED: "A child was changed by others within the last hour, and put back. Abnormal when true.",
     ConditionType.PAUSED: "The operator keeps its hands off. Abnormal when true.",
 }
 
@@ -339,6 +340,12 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         "kubectl annotate llmservice NAME llmservice.dev/apply-update=1 --overwrite",
     ),
     Reason.UP_TO_DATE: Explanation("The replicas are as this operator makes them."),
+    Reason.FIELDS_REVERTED: Explanation(
+        "Somebody changed a field that the spec decides; the message names the field manager and the first such field.",
+        "Change the LLMService instead. To change children by hand for a while, set `spec.paused`.",
+        "kubectl get deployment NAME -o yaml --show-managed-fields",
+    ),
+    Reason.IN_SYNC: Explanation("No child was put back within the last hour."),
     Reason.PAUSED_BY_USER: Explanation(
         "`spec.paused` is true: the operator writes nothing but this status.",
         "Set it to false.",

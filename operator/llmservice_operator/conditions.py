@@ -1,8 +1,8 @@
 """Condition types, reasons and phases of an LLMService, and how one condition is written.
 
 The reasons are API: people alert on them, and docs/conditions.md explains each. `condition` refuses a reason that its
-type does not have, so no other can appear. Polarity: Degraded, UpdatePending and Paused are abnormal when True;
-Reconciling and Stalled exist only while True, so that kstatus, Flux and Helm wait rightly.
+type does not have, so no other can appear. Polarity: Degraded, UpdatePending, Drifted and Paused are abnormal when
+True; Reconciling and Stalled exist only while True, so that kstatus, Flux and Helm wait rightly.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,6 +30,7 @@ class ConditionType(StrEnum):
     AUTOSCALING_ACTIVE = "AutoscalingActive"
     DEGRADED = "Degraded"
     UPDATE_PENDING = "UpdatePending"
+    DRIFTED = "Drifted"
     PAUSED = "Paused"
 
 
@@ -142,6 +143,9 @@ class Reason(StrEnum):
     OPERATOR_UPGRADED = "OperatorUpgraded"
     WAITING_FOR_WINDOW = "WaitingForWindow"
     UP_TO_DATE = "UpToDate"
+
+    FIELDS_REVERTED = "FieldsReverted"
+    IN_SYNC = "InSync"
 
     PAUSED_BY_USER = "PausedByUser"
     NOT_PAUSED = "NotPaused"
@@ -257,6 +261,7 @@ REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
         "False": (Reason.UP_TO_DATE,),
         "Unknown": (Reason.NOT_YET_OBSERVED,),
     },
+    ConditionType.DRIFTED: {"True": (Reason.FIELDS_REVERTED,), "False": (Reason.IN_SYNC,)},
     ConditionType.PAUSED: {"True": (Reason.PAUSED_BY_USER,), "False": (Reason.NOT_PAUSED,)},
 }
 """Which reasons each condition type has, for each status. A type without a status never has it."""

@@ -21,7 +21,7 @@ _ON_THE_WAY: Final = frozenset(
     }
 )
 """False, and nothing wrong."""
-_ABNORMAL_WHEN_TRUE: Final = frozenset({ConditionType.DEGRADED})
+_ABNORMAL_WHEN_TRUE: Final = frozenset({ConditionType.DEGRADED, ConditionType.DRIFTED})
 
 
 def notices(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Notice]:
@@ -49,6 +49,8 @@ def _is_news(kind: ConditionType, before: Mapping[str, Any] | None, now: Mapping
         return False
     if kind in _SAID_BY_OTHERS:
         return kind is ConditionType.READY and now["status"] == "True"
+    if kind is ConditionType.DRIFTED and now["status"] == "False":
+        return False  # That an hour has passed is no news.
     if before is None or before["status"] == "Unknown":
         # A first look that finds everything in order is no event.
         return _is_trouble(kind, now) or kind is ConditionType.RECONCILING

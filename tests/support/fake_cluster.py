@@ -6,12 +6,14 @@ Deployment gets no pods and nothing is collected.
 
 import copy
 import itertools
+from dataclasses import replace
 from typing import Any
 
 from llmservice_operator.children import Children, Refusal
 from llmservice_operator.cluster import resources
 from llmservice_operator.cluster.belonging import Belonging, belonging, is_pod_of
-from llmservice_operator.cluster.interface import LeftOverError, Notice, Outcome, OwnerGoneError, RefusedError
+from llmservice_operator.cluster.drift import drift
+from llmservice_operator.cluster.interface import Applied, LeftOverError, Notice, Outcome, OwnerGoneError, RefusedError
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.cluster.status import is_same_status
 from llmservice_operator.cluster.store import Entry
@@ -78,7 +80,7 @@ class FakeCluster:
             pods=tuple(pod for pod in pods if is_pod_of(pod, deployment, jobs)),
         )
 
-    async def apply(self, owner: Manifest, manifest: Manifest) -> Outcome:
+    async def apply(self, owner: Manifest, manifest: Manifest) -> Applied:
         """Apply one child, or raise what the test asked for."""
         self._raise_next(manifest["kind"])
         at = _at(manifest)
@@ -89,8 +91,11 @@ class FakeCluster:
         self._raise_unless_ours(owner, live)
         is_equal = self.applied.get(at) == manifest
         if is_equal and is_subset(manifest, live):
-            return Outcome.UNCHANGED
-        return self._write(at, manifest, Outcome.REPAIRED if is_equal else Outcome.UPDATED)
+            return Applied(Outcome.UNCHANGED)
+        if is_equal:
+            found = drift(manifest, live)
+            return replace(self._write(at, manifest, Outcome.REPAIRED), drift=found)
+        return self._write(at, manifest, Outcome.UPDATED)
 
     async def hand_over_replicas(self, owner: Manifest, manifest: Manifest) -> bool:
         """Hold the replicas, if they were applied by us."""
@@ -154,12 +159,12 @@ class FakeCluster:
         if live.get("uid") != owner["metadata"]["uid"] or "deletionTimestamp" in live:
             raise OwnerGoneError("gone")
 
-    def _write(self, at: At, manifest: Manifest, outcome: Outcome) -> Outcome:
+    def _write(self, at: At, manifest: Manifest, outcome: Outcome) -> Applied:
         kept = {field: value for field, value in self.objects.get(at, {}).items() if field == "status"}
         self.put({**kept, **manifest})
         self.applied[at] = copy.deepcopy(manifest)
         self.writes.append(f"{outcome.value} {at[0]} {at[2]}")
-        return outcome
+        return Applied(outcome)
 
     def _raise_next(self, kind: str) -> None:
         error = self.errors.pop(kind, None)

@@ -15,7 +15,15 @@ from llmservice_operator.cluster import digest, errors, resources
 from llmservice_operator.cluster.belonging import Belonging, belonging, controller
 from llmservice_operator.cluster.client import Client
 from llmservice_operator.cluster.confirmation import Confirmation
-from llmservice_operator.cluster.interface import LeftOverError, Outcome, OutdatedError, OwnerGoneError, RefusedError
+from llmservice_operator.cluster.drift import drift
+from llmservice_operator.cluster.interface import (
+    Applied,
+    LeftOverError,
+    Outcome,
+    OutdatedError,
+    OwnerGoneError,
+    RefusedError,
+)
 from llmservice_operator.cluster.resources import LLMSERVICES, Resource
 from llmservice_operator.cluster.store import Entry, Store
 from llmservice_operator.cluster.subset import is_subset
@@ -58,14 +66,15 @@ class Applier:
         self._refused: dict[tuple[Resource, str, str], _Refused] = {}
         self._owner_seen: dict[str, float] = {}
 
-    async def apply(self, owner: Manifest, manifest: Manifest) -> Outcome:
+    async def apply(self, owner: Manifest, manifest: Manifest) -> Applied:
         """See `interface.Cluster.apply`."""
         resource = resources.of(manifest)
         try:
-            outcome = await self._apply(owner, resource, manifest)
+            applied = await self._apply(owner, resource, manifest)
         except RefusedError:
             metrics.APPLIES.labels(resource.kind, "refused").inc()
             raise
+        outcome = applied.outcome
         metrics.APPLIES.labels(resource.kind, outcome.value).inc()
         if outcome is Outcome.REPAIRED:
             metrics.DRIFT_REPAIRS.labels(resource.kind).inc()
@@ -74,13 +83,13 @@ class Applier:
             logger.info(
                 "applied", kind=resource.kind, namespace=meta["namespace"], name=meta["name"], outcome=outcome.value
             )
-        return outcome
+        return applied
 
     def forget(self, uid: str) -> None:
         """Drop what was proved about an object that is gone."""
         self._proven.pop(uid, None)
 
-    async def _apply(self, owner: Manifest, resource: Resource, manifest: Manifest) -> Outcome:
+    async def _apply(self, owner: Manifest, resource: Resource, manifest: Manifest) -> Applied:
         meta = manifest["metadata"]
         body_hash = digest.of(manifest)
         self._raise_if_refused(resource, meta, body_hash)
@@ -89,28 +98,30 @@ class Applier:
             await self._raise_if_exists(owner, resource, manifest)
             await self._confirm_owner(owner)
             await self._send(owner, resource, _marked(manifest, body_hash), body_hash)
-            return Outcome.CREATED
+            return Applied(Outcome.CREATED)
         self._raise_unless_ours(owner, resource, entry, body_hash)
         if is_being_deleted(entry.manifest):
-            return Outcome.UNCHANGED  # The watch tells when it is gone; then it is created again.
+            return Applied(Outcome.UNCHANGED)  # The watch tells when it is gone; then it is created again.
         return await self._update(owner, resource, manifest, entry, body_hash)
 
     async def _update(
         self, owner: Manifest, resource: Resource, manifest: Manifest, entry: Entry, body_hash: str
-    ) -> Outcome:
+    ) -> Applied:
         applied_hash = entry.manifest["metadata"].get("annotations", {}).get(names.APPLIED_HASH_ANNOTATION)
         if resource == resources.JOBS and applied_hash not in (None, body_hash):
             return await self._update_job(owner, manifest, entry)
         if applied_hash == body_hash and self._is_proven(manifest, entry, body_hash):
-            return Outcome.UNCHANGED
+            return Applied(Outcome.UNCHANGED)
         # With the uid the API server takes this as an update only: should the object be gone, it is not made anew
         # behind our back.
         body = _marked(manifest, body_hash)
         body["metadata"]["uid"] = entry.uid
         await self._send(owner, resource, body, body_hash)
-        return Outcome.REPAIRED if applied_hash == body_hash else Outcome.UPDATED
+        if applied_hash == body_hash:
+            return Applied(Outcome.REPAIRED, drift(manifest, entry.manifest))
+        return Applied(Outcome.UPDATED)
 
-    async def _update_job(self, owner: Manifest, manifest: Manifest, entry: Entry) -> Outcome:
+    async def _update_job(self, owner: Manifest, manifest: Manifest, entry: Entry) -> Applied:
         """Put a Job's labels and owner right and leave the rest.
 
         A Job's template cannot be changed, and one that another version of the operator rendered still does what its
@@ -118,12 +129,12 @@ class Applier:
         """
         live = entry.manifest
         if is_subset(manifest["metadata"], live["metadata"]):
-            return Outcome.UNCHANGED
+            return Applied(Outcome.UNCHANGED)
         applied_hash = live["metadata"]["annotations"][names.APPLIED_HASH_ANNOTATION]
         body = _marked({**manifest, "spec": live["spec"]}, applied_hash)
         body["metadata"]["uid"] = entry.uid
         await self._send(owner, resources.JOBS, body, applied_hash)
-        return Outcome.REPAIRED
+        return Applied(Outcome.REPAIRED, drift({**manifest, "spec": live["spec"]}, live))
 
     def _is_proven(self, manifest: Manifest, entry: Entry, body_hash: str) -> bool:
         """Whether the object still is as we applied it: by digest, or the first time after a start by comparing field

@@ -18,7 +18,7 @@ from llmservice_operator.cluster.client import Client
 from llmservice_operator.cluster.confirmation import Confirmation
 from llmservice_operator.cluster.events import EventRecorder
 from llmservice_operator.cluster.informer import Informer
-from llmservice_operator.cluster.interface import Notice, Outcome, OutdatedError
+from llmservice_operator.cluster.interface import Applied, Notice, OutdatedError
 from llmservice_operator.cluster.resources import CHILDREN, LLMSERVICES, PODS, Key, Resource
 from llmservice_operator.cluster.status import apply_status
 from llmservice_operator.cluster.store import Entry, Store
@@ -111,7 +111,7 @@ class LiveCluster:
             pods=tuple(pod for pod in pods if is_pod_of(pod, deployment, jobs)),
         )
 
-    async def apply(self, owner: Manifest, manifest: Manifest) -> Outcome:
+    async def apply(self, owner: Manifest, manifest: Manifest) -> Applied:
         """See `interface.Cluster.apply`."""
         return await self._applier.apply(owner, manifest)
 

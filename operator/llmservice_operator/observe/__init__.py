@@ -9,6 +9,7 @@ from llmservice_operator.observe import model_status
 from llmservice_operator.observe.autoscaling import autoscaling_active
 from llmservice_operator.observe.configuration import configuration_valid
 from llmservice_operator.observe.degraded import degraded
+from llmservice_operator.observe.drifted import drifted
 from llmservice_operator.observe.finding import Finding
 from llmservice_operator.observe.last_failure import last_failure
 from llmservice_operator.observe.model_cached import model_cached
@@ -37,6 +38,7 @@ _CONDITIONS = {
     ConditionType.AUTOSCALING_ACTIVE: autoscaling_active,
     ConditionType.DEGRADED: degraded,
     ConditionType.UPDATE_PENDING: update_pending,
+    ConditionType.DRIFTED: drifted,
     ConditionType.PAUSED: paused,
 }
 

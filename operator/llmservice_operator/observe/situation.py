@@ -40,6 +40,7 @@ class Situation:
     rollout: Rollout
     troubles: tuple[Trouble, ...]
     """The one that holds back the most first."""
+    now: datetime
 
     @property
     def is_suspended(self) -> bool:
@@ -94,6 +95,7 @@ def situation(llmservice: LLMService, children: Children, settings: Settings, no
         choice=choice,
         rollout=rollout,
         troubles=tuple(_troubles(children, cache, choice, rollout)),
+        now=now,
     )
 
 
