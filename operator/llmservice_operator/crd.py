@@ -18,11 +18,12 @@ JsonSchema = Mapping[str, Any]
 
 NAME_RULE: Final[Mapping[str, Any]] = {
     # A name cannot be changed, so an object that is there already stays editable whatever its name is.
-    "rule": "oldSelf.hasValue() || (size(self.metadata.name) <= 45 && "
+    # A Service called kubernetes would tell every new pod of the namespace another address of the API server.
+    "rule": "oldSelf.hasValue() || (size(self.metadata.name) <= 45 && self.metadata.name != 'kubernetes' && "
     "self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$'))",
     "optionalOldSelf": True,
     "message": "metadata.name becomes a Service's name: at most 45 of a-z, 0-9 and '-', starting with a letter, no "
-    "dots (llama-3-2-3b, not llama-3.2-3b)",
+    "dots (llama-3-2-3b, not llama-3.2-3b), and not kubernetes",
 }
 
 _READY = '.status.conditions[?(@.type=="Ready")]'

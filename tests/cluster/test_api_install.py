@@ -26,7 +26,7 @@ def namespaces(plane: ControlPlane) -> None:
 
 
 @pytest.mark.usefixtures("namespaces")
-@pytest.mark.parametrize("folder", ["crds", "deploy", "deploy/namespaced"])
+@pytest.mark.parametrize("folder", ["crds", "deploy", "deploy/admission", "deploy/namespaced"])
 def test_the_installation_is_accepted_without_a_warning(plane: ControlPlane, folder: str) -> None:
     place = str(REPOSITORY / folder)
     applied, warnings = kubectl(

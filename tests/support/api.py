@@ -32,6 +32,7 @@ PATHS = {
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
     "Job": ("apis/batch/v1", "jobs"),
     "Pod": ("api/v1", "pods"),
+    "Secret": ("api/v1", "secrets"),
     "Event": ("apis/events.k8s.io/v1", "events"),
 }
 OURS = "app.kubernetes.io/managed-by=llmservice-operator"
@@ -42,15 +43,14 @@ class MissingError(Exception):
 
 
 class Api:
-    """One namespace of a control plane, seen by its administrator."""
+    """One namespace of a control plane, seen by its administrator, or by `user` with that user's rights alone."""
 
-    def __init__(self, plane: ControlPlane, namespace: str):
+    def __init__(self, plane: ControlPlane, namespace: str, user: str | None = None):
         self.namespace = namespace
         context = ssl.create_default_context(cafile=str(plane.ca_file))
         context.load_cert_chain(plane.client_certificate, plane.client_key)
-        self._http = httpx.AsyncClient(
-            base_url=plane.url, verify=context, trust_env=False, timeout=10, headers={"User-Agent": "a-person"}
-        )
+        headers = {"User-Agent": "a-person"} | ({} if user is None else {"Impersonate-User": user})
+        self._http = httpx.AsyncClient(base_url=plane.url, verify=context, trust_env=False, timeout=10, headers=headers)
 
     async def __aenter__(self) -> Self:
         return self
@@ -107,6 +107,12 @@ class Api:
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": self.namespace}}
         answer = await self._http.post(f"{self._path('Pod', pod)}/eviction", json=body)
         return answer.status_code != too_many and bool(answer.raise_for_status())
+
+    async def ask(self, method: str, path: str, body: Manifest | None = None) -> httpx.Response:
+        """Send any request, a PATCH as a merge patch, and return the answer, be it a refusal."""
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        content = None if body is None else json.dumps(body)
+        return await self._http.request(method, path, content=content, headers={"Content-Type": kind})
 
     async def eventually(self, what: str, check: Callable[[], Any], within_seconds: float = 10.0) -> Any:
         """Return the first true answer of the coroutine function `check`; fail with `what` after the deadline."""

@@ -31,13 +31,14 @@ class Answer:
 
 
 class ApiClient:
-    """LLMServices of one namespace, as administrator."""
+    """LLMServices of one namespace, as administrator or as `user`, with that user's rights alone."""
 
-    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+    def __init__(self, plane: ControlPlane, namespace: str, user: str | None = None) -> None:
         context = ssl.create_default_context(cafile=str(plane.ca_file))
         context.load_cert_chain(plane.client_certificate, plane.client_key)
         path = f"{plane.url}/apis/llmservice.dev/v1alpha1/namespaces/{namespace}/llmservices"
-        self._http = httpx.Client(verify=context, base_url=path, timeout=20, trust_env=False)
+        headers = {} if user is None else {"Impersonate-User": user}
+        self._http = httpx.Client(verify=context, base_url=path, headers=headers, timeout=20, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +53,11 @@ class ApiClient:
     def patch(self, name: str, changes: Manifest, *, subresource: str = "", strict: bool = False) -> Answer:
         """Merge `changes` into an LLMService; None removes a field."""
         return self._send("PATCH", f"/{name}{subresource}", changes, "application/merge-patch+json", strict=strict)
+
+    def apply(self, llmservice: Manifest, manager: str) -> Answer:
+        """Apply an LLMService on the server, as GitOps controllers do: under a `manager` of their own, with force."""
+        path = f"/{llmservice['metadata']['name']}"
+        return self._send("PATCH", path, llmservice, "application/apply-patch+yaml", manager=manager)
 
     def replace(self, llmservice: Manifest, *, strict: bool = False) -> Answer:
         """Put an LLMService in the place of the one that has its name."""
@@ -71,8 +77,9 @@ class ApiClient:
         *,
         dry_run: bool = False,
         strict: bool = False,
+        manager: str | None = None,
     ) -> Answer:
-        query: dict[str, str] = {}
+        query: dict[str, str] = {} if manager is None else {"fieldManager": manager, "force": "true"}
         if body is not None:
             query["fieldValidation"] = "Strict" if strict else "Ignore"
         if dry_run:

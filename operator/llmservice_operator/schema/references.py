@@ -14,7 +14,7 @@ ObjectName = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([a-z0-9.-]
 
 InnerPath = Annotated[
     str,
-    Field(max_length=512, pattern=r"^([^/\x00-\x1f][^\x00-\x1f]*)?$"),
+    Field(max_length=512, pattern=r"^([^/\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*)?$"),
     Rule(
         "!self.split('/').exists(p, p == '..')",
         "path must stay inside the volume: leave '..' out",

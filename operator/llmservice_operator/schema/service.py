@@ -28,7 +28,7 @@ class Service(Structure):
     annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)] = Field(
         default_factory=dict,
         description="Annotations of the Service, for the load balancer's controller. The profile may restrict the "
-        "keys. Default: none. Example: {external-dns.alpha.kubernetes.io/hostname: llm.example.com}.",
+        "keys. Default: none. Example: {networking.gke.io/load-balancer-type: Internal}.",
     )
     load_balancer_source_ranges: tuple[SourceRange, ...] = Field(
         (),

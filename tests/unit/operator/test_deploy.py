@@ -1,12 +1,14 @@
 """deploy/: rights without surplus, a restricted pod, profiles that the operator can read, two variants in step."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from llmservice_operator import names, settings
+from llmservice_operator import crd, names, settings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 
@@ -104,3 +106,22 @@ def test_the_replicas_agree_on_one_lease() -> None:
         (["leases"], [names.LEASE], ["get", "patch"]),
     ]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "llmservice-operator"}]
+
+
+def test_the_policy_knows_every_field_that_names_a_secret_or_a_claim() -> None:
+    policy, _ = documents("admission/references.yaml")
+    said = " ".join(rule["messageExpression"] for rule in policy["spec"]["validations"])
+    (version,) = yaml.safe_load(crd.render())["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    fields = [path for path in _fields(spec, "spec") if re.search(r"SecretRef$|SecretName$|claimName$", path)]
+    assert len(fields) >= 4
+    assert [path for path in fields if f" in {path}:" not in said] == []
+
+
+def _fields(schema: dict[str, Any], path: str) -> Iterator[str]:
+    """Yield the path of every field below a schema."""
+    for name, inner in schema.get("properties", {}).items():
+        yield f"{path}.{name}"
+        yield from _fields(inner, f"{path}.{name}")
+    if "items" in schema:
+        yield from _fields(schema["items"], f"{path}[]")
