@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,7 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.api import PATHS, Api
+from tests.campaign import state
+from tests.support.api import Api
 from tests.support.controlplane import ControlPlane
 from tests.support.mortal_client import Life
 from tests.support.played_node import PlayedNode, played_node
@@ -25,15 +24,6 @@ STEP_SECONDS = 30.0
 """How long a step may take with a death and a restart in it."""
 QUIET_SECONDS = 1.0
 """Without a write for so long, a play without a death has come to its end."""
-COMPARED = tuple(
-    kind for kind in PATHS if kind not in ("LLMService", "Pod", "Event", "ReplicaSet", "ResourceQuota", "Lease")
-)
-_UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_HASH = re.compile(r"\b[0-9a-f]{10}\b")
-"""Of revisions and configurations: it depends on the uid of the cache's volume."""
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-_ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
-_VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "namespace", "selfLink")
 
 
 class SupervisedOperator:
@@ -90,28 +80,21 @@ class Run:
         """Wait until nothing is left that goes with the LLMService."""
 
         async def nothing() -> bool:
-            found = [item for kind in COMPARED for item in await self.api.all(kind)]
+            found = [item for kind in state.COMPARED for item in await self.api.all(kind)]
             return not any(item["metadata"].get("ownerReferences") for item in found)
 
         await self.api.eventually("everything owned is gone", nothing, STEP_SECONDS)
 
     async def state(self) -> str:
         """Return all that is in the namespace, without what differs from one play to the next."""
-        service = await self.api.find("LLMService", NAME)
-        found = [] if service is None else [_status(service)]
-        for kind in COMPARED:
-            found += [_essence(kind, item) for item in await self.api.all(kind)]
-        text = json.dumps(sorted(found, key=lambda item: json.dumps(item, sort_keys=True)), sort_keys=True, indent=1)
-        for pattern, instead in ((_UID, "UID"), (_HASH, "HASH"), (_TIME, "TIME"), (_ADDRESS, "ADDRESS")):
-            text = pattern.sub(instead, text)
-        return text.replace(self.api.namespace, "NAMESPACE")
+        return await state.of_namespace(self.api, NAME)
 
     def written(self) -> tuple[Counter[str], Counter[str]]:
         """Return what was created and deleted by the operator since the act began, without hashes."""
         created, deleted = Counter[str](), Counter[str]()
         for counts, totals in ((self.life.created, created), (self.life.deleted, deleted)):
             for path, count in counts.items():
-                totals[_HASH.sub("HASH", path)] += count
+                totals[state.HASH.sub("HASH", path)] += count
         return created, deleted
 
 
@@ -130,22 +113,3 @@ async def played(plane: ControlPlane, namespace: str, spec: Manifest, life: Life
             await asyncio.wait([running])
             if not running.cancelled() and (error := running.exception()):
                 raise error
-
-
-def _essence(kind: str, item: Manifest) -> Manifest:
-    metadata = {key: value for key, value in item["metadata"].items() if key not in _VOLATILE}
-    ours = {
-        key: value
-        for key, value in metadata.get("annotations", {}).items()
-        if key.startswith("llmservice.dev/") and key != "llmservice.dev/applied-hash"
-    }
-    rest = {key: value for key, value in item.items() if key not in ("metadata", "status", "apiVersion", "kind")}
-    return {"kind": kind, "metadata": {**metadata, "annotations": ours}, **rest}
-
-
-def _status(service: Manifest) -> Manifest:
-    status = dict(service["status"])
-    if failure := status.get("lastFailure"):
-        status["lastFailure"] = {**failure, "pod": "POD"}
-    status["conditions"] = sorted([item["type"], item["status"], item["reason"]] for item in status["conditions"])
-    return {"kind": "status", "status": status}
