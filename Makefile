@@ -116,7 +116,7 @@ cluster-tests: env ## tests on a real control plane without nodes
 	$(PY) -m pytest tests/cluster
 
 .PHONY: campaign
-campaign: env binaries ## the operator dies at every one of its writes (hours; goes on where it was; PLANS="--specs guarded" for less)
+campaign: env binaries ## deaths, old views, lost events, errors of the API (hours; goes on where it was; PLANS="--kinds stale --parts guarded" for less)
 	$(PY) -m tests.campaign $(PLANS)
 
 .PHONY: cluster-up

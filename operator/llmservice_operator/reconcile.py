@@ -14,8 +14,9 @@ from llmservice_operator.children import Children, Refusal
 from llmservice_operator.cluster.interface import Cluster, LeftOverError, RefusedError
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.desired import Desired, desired, earliest
+from llmservice_operator.diagnosis.deployments import live_revision
 from llmservice_operator.manifest import Manifest
-from llmservice_operator.observe import observe
+from llmservice_operator.observe import last_failure, observe
 from llmservice_operator.progress import ProgressPoller
 from llmservice_operator.rejection import rejection
 from llmservice_operator.schema import InvalidLLMService, parse
@@ -36,8 +37,8 @@ async def reconcile(
 ) -> float | None:
     """Reconcile one LLMService once; return after how many seconds it must be looked at again though nothing changed.
 
-    The status is written last, and once: it says for the new generation only what was seen after that generation was
-    applied.
+    The status is written last: it says for the new generation only what was seen after that generation was applied.
+    What cannot be seen again is kept before the pods that show it go.
     """
     owner = cluster.llmservice(key)
     if owner is None:
@@ -48,11 +49,27 @@ async def reconcile(
     except InvalidLLMService as error:
         await _report(cluster, owner, rejection(owner, str(error), now))
         return None
-    wanted = desired(llmservice, await cluster.children_of(owner), settings, now)
+    before = await cluster.children_of(owner)
+    wanted = desired(llmservice, before, settings, now)
+    if _replaces_pods(wanted, before):
+        await _keep_last_failure(cluster, owner, last_failure(llmservice, before))
     written = await _carry_out(cluster, owner, wanted)
     children = await _observed(cluster, poller, key, owner, written.refusals, now)
     await _report(cluster, owner, observe(llmservice, children, settings, now))
     return earliest(wanted.wake_after_seconds, written.retry_after_seconds, _look_again(children))
+
+
+def _replaces_pods(wanted: Desired, children: Children) -> bool:
+    """Whether the Deployment is to get another template."""
+    live = live_revision(children.deployment)
+    revisions = [live_revision(manifest) for manifest in wanted.manifests if manifest["kind"] == "Deployment"]
+    return live is not None and revisions not in ([], [live])
+
+
+async def _keep_last_failure(cluster: Cluster, owner: Manifest, failure: Manifest | None) -> None:
+    status = owner.get("status", {})
+    if failure is not None:
+        await cluster.apply_status(owner, {**status, "lastFailure": failure})
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,7 @@ class _Written:
 async def _carry_out(cluster: Cluster, owner: Manifest, wanted: Desired) -> _Written:
     """Apply every child in order, then prune. One that cannot be written holds back only what needs it."""
     if wanted.replicas_handover is not None:
-        await cluster.hand_over_replicas(wanted.replicas_handover)
+        await cluster.hand_over_replicas(owner, wanted.replicas_handover)
     missing: dict[str, RefusedError | LeftOverError] = {}
     for manifest in wanted.manifests:
         if manifest["kind"] in _WITH_PODS and not missing.keys().isdisjoint(_UNDER_THE_PODS):
@@ -77,7 +94,7 @@ async def _carry_out(cluster: Cluster, owner: Manifest, wanted: Desired) -> _Wri
             missing[manifest["kind"]] = error
     if not missing:
         for manifest in wanted.deletions:
-            await cluster.delete(manifest)
+            await cluster.delete(owner, manifest)
     return _Written(
         refusals=tuple(error.refusal for error in missing.values() if isinstance(error, RefusedError)),
         retry_after_seconds=earliest(*(error.retry_after_seconds for error in missing.values())),

@@ -17,6 +17,7 @@ from tests.campaign.end_state import end_state
 from tests.campaign.run import NAME
 from tests.support.api import Api
 from tests.support.controlplane import ControlPlane
+from tests.support.mortal_client import living
 from tests.support.played_node import PlayedNode, played_node
 from tests.support.played_volumes import played_volumes
 from tests.support.running_operator import SETTINGS, running_operator
@@ -133,6 +134,7 @@ async def laboratory(plane: ControlPlane, places: int) -> AsyncIterator[list[Pla
     text = yaml.safe_dump_all([*_CLASSES, *namespaces])
     await asyncio.to_thread(plane.kubectl, "apply", "--server-side", "--filename", "-", stdin=text)
     async with AsyncExitStack() as stack:
+        stack.enter_context(living(None))
         found = [await _place(stack, plane, name) for name in names]
         await stack.enter_async_context(running_operator(plane.kubeconfig, *names, configuration=CONFIGURATION))
         yield found

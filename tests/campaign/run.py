@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.campaign import state
@@ -29,25 +31,28 @@ QUIET_SECONDS = 1.0
 class SupervisedOperator:
     """An operator that is started again when it has died, or when it is to have another profile."""
 
-    def __init__(self, plane: ControlPlane, namespace: str, life: Life):
-        self._plane = plane
+    def __init__(self, kubeconfig: Path, namespace: str, life: Life, *, has_lease: bool):
+        self._kubeconfig = kubeconfig
         self._namespace = namespace
         self._life = life
+        self._has_lease = has_lease
         self._profile: Manifest = {}
         self.restarted = 0.0
         """When the last one was ready, on the monotonic clock."""
         self.is_ready = asyncio.Event()
 
-    def restart(self, profile: Manifest) -> None:
-        """Replace the operator by one with this profile."""
-        self._profile = profile
+    def restart(self, profile: Manifest | None = None) -> None:
+        """Replace the operator by one like it, or by one with this profile."""
+        self._profile = self._profile if profile is None else profile
         self._life.is_over.set()
 
     async def run(self) -> None:
         """Keep one running until cancelled."""
         while True:
             self._life.is_over.clear()
-            async with running_operator(self._plane.kubeconfig, self._namespace, profile=self._profile):
+            async with running_operator(
+                self._kubeconfig, self._namespace, has_lease=self._has_lease, profile=self._profile
+            ):
                 self.restarted = time.monotonic()
                 self.is_ready.set()
                 await self._life.is_over.wait()
@@ -62,6 +67,8 @@ class Run:
     operator: SupervisedOperator
     spec: Manifest
     life: Life
+    step_seconds: float = STEP_SECONDS
+    """How long a step of the scenario may take."""
 
     async def merge(self, patch: Manifest) -> None:
         """Edit the LLMService."""
@@ -69,12 +76,20 @@ class Run:
 
     async def reaches(self, kind: str, status: str, reason: str | None = None) -> Manifest:
         """Wait for a condition about the present generation."""
-        return await wait_condition(self.api, NAME, kind, status, reason, STEP_SECONDS)
+        return await wait_condition(self.api, NAME, kind, status, reason, self.step_seconds)
 
     async def revision(self) -> str:
         """Return the revision of the Deployment."""
         deployment = await self.api.get("Deployment", NAME)
         return str(deployment["spec"]["template"]["metadata"]["labels"]["llmservice.dev/revision"])
+
+    async def leaves(self, revision: str) -> None:
+        """Wait until the Deployment has another revision."""
+
+        async def has_left() -> bool:
+            return await self.revision() != revision
+
+        await self.api.eventually(f"{NAME} leaves revision {revision}", has_left, self.step_seconds)
 
     async def is_gone(self) -> None:
         """Wait until nothing is left that goes with the LLMService."""
@@ -83,26 +98,65 @@ class Run:
             found = [item for kind in state.COMPARED for item in await self.api.all(kind)]
             return not any(item["metadata"].get("ownerReferences") for item in found)
 
-        await self.api.eventually("everything owned is gone", nothing, STEP_SECONDS)
+        await self.api.eventually("everything owned is gone", nothing, self.step_seconds)
 
     async def state(self) -> str:
         """Return all that is in the namespace, without what differs from one play to the next."""
         return await state.of_namespace(self.api, NAME)
 
+    async def settled(self) -> str:
+        """Return the state once it has not changed for a while."""
+        found, since = await self.state(), time.monotonic()
+        while time.monotonic() - since < QUIET_SECONDS:
+            await asyncio.sleep(QUIET_SECONDS / 5)
+            if (now := await self.state()) != found:
+                found, since = now, time.monotonic()
+        return found
+
+    async def differs(self, expected: str, until: float) -> str:
+        """Wait for the expected state until this monotonic time; return how what there is differs from it then."""
+        while (found := await self.state()) != expected:
+            if time.monotonic() > until:
+                return state.changes(expected, found)
+            await asyncio.sleep(0.1)
+        return ""
+
     def written(self) -> tuple[Counter[str], Counter[str]]:
         """Return what was created and deleted by the operator since the act began, without hashes."""
-        created, deleted = Counter[str](), Counter[str]()
-        for counts, totals in ((self.life.created, created), (self.life.deleted, deleted)):
-            for path, count in counts.items():
-                totals[state.HASH.sub("HASH", path)] += count
-        return created, deleted
+        return without_hashes(self.life.created), without_hashes(self.life.deleted)
+
+
+def without_hashes(counts: Counter[str]) -> Counter[str]:
+    """Return the same counts by texts that are the same from one play to the next."""
+    totals = Counter[str]()
+    for text, count in counts.items():
+        totals[state.HASH.sub("HASH", text)] += count
+    return totals
+
+
+async def new_namespace(plane: ControlPlane) -> str:
+    """Make a namespace for one play and return its name; it goes with the control plane."""
+    name = f"play-{uuid.uuid4().hex[:8]}"
+    await asyncio.to_thread(plane.kubectl, "create", "namespace", name)
+    return name
 
 
 @asynccontextmanager
-async def played(plane: ControlPlane, namespace: str, spec: Manifest, life: Life) -> AsyncIterator[Run]:
-    """Play in a new namespace while the body runs; the operator is ready when it begins."""
+async def played(
+    plane: ControlPlane,
+    namespace: str,
+    spec: Manifest,
+    life: Life,
+    kubeconfig: Path | None = None,
+    *,
+    has_lease: bool = False,
+) -> AsyncIterator[Run]:
+    """Play in a new namespace while the body runs; the operator is ready when it begins.
+
+    It reaches the API server by `kubeconfig`, if that is another way than the plane's.
+    """
     async with Api(plane, namespace) as api, played_node(api) as node:
-        operator = SupervisedOperator(plane, namespace, life)
+        operator = SupervisedOperator(kubeconfig or plane.kubeconfig, namespace, life, has_lease=has_lease)
         running = asyncio.create_task(operator.run())
         try:
             async with asyncio.timeout(STEP_SECONDS):

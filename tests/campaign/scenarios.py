@@ -51,10 +51,12 @@ async def _edit(run: Run) -> None:
 
 
 async def _upgrade(run: Run) -> None:
+    before = await run.revision()
     run.operator.restart(profile=OTHER_PROFILE)
     if run.spec.get("upgradePolicy", {}).get("mode") != "Auto":
         await run.reaches("UpdatePending", "True")
         await run.merge(APPLY_UPDATE)
+    await run.leaves(before)
     await run.reaches("UpdatePending", "False")
     await run.reaches("Ready", "True")
 
@@ -83,6 +85,24 @@ async def _delete(run: Run) -> None:
     await run.is_gone()
 
 
+async def _loosen(run: Run) -> None:
+    await run.merge({"spec": {"disruption": None, "networkPolicy": None}})
+    await run.reaches("Ready", "True")
+
+
+async def _exchange(run: Run) -> None:
+    """Take another model on another volume; with a history of one, the first revision is not kept either."""
+    await run.merge({"spec": {"engine": {"maxModelLen": 2048}}})
+    await run.reaches("Ready", "True")
+    other = {"model": {"source": {"huggingFace": {"repo": "acme/other"}}}, "cache": {"accessMode": "ReadWriteMany"}}
+    await run.merge({"spec": other})
+    await run.reaches("ModelCached", "True")
+    await run.reaches("Ready", "True")
+
+
+LOOSEN = Scenario("loosen", _create, _loosen)
+EXCHANGE = Scenario("exchange", _create, _exchange)
+"""Two in which the operator deletes what it does not in the others."""
 SCENARIOS = (
     Scenario("create", _nothing, _create),
     Scenario("edit", _create, _edit),

@@ -25,7 +25,7 @@ _VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "generation", "manag
 async def of_namespace(api: Api, name: str) -> str:
     """Return all that goes with the LLMService `name`."""
     service = await api.find("LLMService", name)
-    found = [] if service is None else [status(service)]
+    found = [] if service is None else [_without_autoscaling(status(service))]
     for kind in COMPARED:
         found += [essence(kind, item) for item in await api.all(kind)]
     return as_text(found, api.namespace)
@@ -58,6 +58,12 @@ def status(service: Manifest) -> Manifest:
         said["lastFailure"] = {**failure, "pod": "POD"}
     said["conditions"] = sorted([item["type"], item["status"], item["reason"]] for item in said["conditions"])
     return {"kind": "status", "status": said}
+
+
+def _without_autoscaling(said: Manifest) -> Manifest:
+    """Return a status without what an autoscaler says: when its controller looks depends on how long a play takes."""
+    conditions = [item for item in said["status"]["conditions"] if item[0] != "AutoscalingActive"]
+    return {**said, "status": {**said["status"], "conditions": conditions}}
 
 
 def changes(before: str, now: str) -> str:

@@ -71,11 +71,10 @@ class _Twins:
         while self._waiting:
             step = self._waiting.pop(0)
             try:
-                found = await _twin(place, step)
+                self._found[_key(step)].set_result(await _twin(place, step))
             except Exception as error:  # noqa: BLE001 - it is told where the twin is needed
                 self._found[_key(step)].set_exception(error)
-                return
-            self._found[_key(step)].set_result(found)
+            await _empty(place.api)
 
 
 async def _twin(place: Place, step: Step) -> str:
@@ -85,9 +84,7 @@ async def _twin(place: Place, step: Step) -> str:
     if step.hold:
         await api.replace_spec("LLMService", NAME, step.spec)
         await api.eventually(f"the twin of {step.name}", place.is_settled, TWIN_SECONDS)
-    found = await place.quiet()
-    await _empty(api)
-    return found
+    return await place.quiet()
 
 
 async def _empty(api: Api) -> None:

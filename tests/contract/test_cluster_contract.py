@@ -212,8 +212,8 @@ async def test_a_child_is_deleted_as_it_was_seen(world: World) -> None:
     await world.cluster.apply(owner, _service(owner))
     child = (await world.cluster.children_of(owner)).service
     assert child is not None
-    assert await world.cluster.delete(child)
-    assert not await world.cluster.delete(child)
+    assert await world.cluster.delete(owner, child)
+    assert not await world.cluster.delete(owner, child)
 
 
 async def test_an_equal_status_is_not_written_again(world: World) -> None:

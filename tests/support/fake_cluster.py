@@ -92,7 +92,7 @@ class FakeCluster:
             return Outcome.UNCHANGED
         return self._write(at, manifest, Outcome.REPAIRED if is_equal else Outcome.UPDATED)
 
-    async def hand_over_replicas(self, manifest: Manifest) -> bool:
+    async def hand_over_replicas(self, owner: Manifest, manifest: Manifest) -> bool:
         """Hold the replicas, if they were applied by us."""
         at = _at(manifest)
         if "replicas" not in self.applied.get(at, {}).get("spec", {}):
@@ -101,7 +101,7 @@ class FakeCluster:
         self.writes.append(f"hand-over {at[0]} {at[2]}")
         return True
 
-    async def delete(self, manifest: Manifest) -> bool:
+    async def delete(self, owner: Manifest, manifest: Manifest) -> bool:
         """Delete one child."""
         self._raise_next(manifest["kind"])
         at = _at(manifest)

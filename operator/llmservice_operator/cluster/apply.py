@@ -14,6 +14,7 @@ from llmservice_operator.children import Refusal
 from llmservice_operator.cluster import digest, errors, resources
 from llmservice_operator.cluster.belonging import Belonging, belonging, controller
 from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.confirmation import Confirmation
 from llmservice_operator.cluster.interface import LeftOverError, Outcome, OutdatedError, OwnerGoneError, RefusedError
 from llmservice_operator.cluster.resources import LLMSERVICES, Resource
 from llmservice_operator.cluster.store import Entry, Store
@@ -22,8 +23,10 @@ from llmservice_operator.manifest import Manifest, is_being_deleted
 
 logger = structlog.get_logger(__name__)
 
+FIRST_RETRY_SECONDS: Final = 5.0
+"""After a first refusal; after each more of the same body it is twice as long, up to one of the next two."""
 REJECTED_RETRY_SECONDS: Final = 600.0
-"""The same body will be refused again; what may change in between is an admission policy."""
+"""The same body will be refused again; what may change in between is an admission policy, or its web hook is back."""
 OUTSIDE_RETRY_SECONDS: Final = 10.0
 """Quota, rights, a foreign object in the way: somebody can take it away without our watches noticing."""
 OWNER_SEEN_SECONDS: Final = 2.0
@@ -35,6 +38,7 @@ class _Refused:
     body_hash: str
     refusal: Refusal
     until: float
+    retry_seconds: float
 
 
 class Applier:
@@ -43,9 +47,12 @@ class Applier:
     Its memory only saves requests. A restart loses it and costs one comparison per child.
     """
 
-    def __init__(self, client: Client, store: Store, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, client: Client, store: Store, confirmation: Confirmation, clock: Callable[[], float] = time.monotonic
+    ):
         self._client = client
         self._store = store
+        self._confirmation = confirmation
         self._clock = clock
         self._proven: dict[str, tuple[str, str | None]] = {}
         self._refused: dict[tuple[Resource, str, str], _Refused] = {}
@@ -81,27 +88,29 @@ class Applier:
         if entry is None:
             await self._raise_if_exists(owner, resource, manifest)
             await self._confirm_owner(owner)
-            await self._send(resource, _marked(manifest, body_hash), body_hash)
+            await self._send(owner, resource, _marked(manifest, body_hash), body_hash)
             return Outcome.CREATED
         self._raise_unless_ours(owner, resource, entry, body_hash)
         if is_being_deleted(entry.manifest):
             return Outcome.UNCHANGED  # The watch tells when it is gone; then it is created again.
-        return await self._update(resource, manifest, entry, body_hash)
+        return await self._update(owner, resource, manifest, entry, body_hash)
 
-    async def _update(self, resource: Resource, manifest: Manifest, entry: Entry, body_hash: str) -> Outcome:
+    async def _update(
+        self, owner: Manifest, resource: Resource, manifest: Manifest, entry: Entry, body_hash: str
+    ) -> Outcome:
         applied_hash = entry.manifest["metadata"].get("annotations", {}).get(names.APPLIED_HASH_ANNOTATION)
         if resource == resources.JOBS and applied_hash not in (None, body_hash):
-            return await self._update_job(manifest, entry)
+            return await self._update_job(owner, manifest, entry)
         if applied_hash == body_hash and self._is_proven(manifest, entry, body_hash):
             return Outcome.UNCHANGED
         # With the uid the API server takes this as an update only: should the object be gone, it is not made anew
         # behind our back.
         body = _marked(manifest, body_hash)
         body["metadata"]["uid"] = entry.uid
-        await self._send(resource, body, body_hash)
+        await self._send(owner, resource, body, body_hash)
         return Outcome.REPAIRED if applied_hash == body_hash else Outcome.UPDATED
 
-    async def _update_job(self, manifest: Manifest, entry: Entry) -> Outcome:
+    async def _update_job(self, owner: Manifest, manifest: Manifest, entry: Entry) -> Outcome:
         """Put a Job's labels and owner right and leave the rest.
 
         A Job's template cannot be changed, and one that another version of the operator rendered still does what its
@@ -113,7 +122,7 @@ class Applier:
         applied_hash = live["metadata"]["annotations"][names.APPLIED_HASH_ANNOTATION]
         body = _marked({**manifest, "spec": live["spec"]}, applied_hash)
         body["metadata"]["uid"] = entry.uid
-        await self._send(resources.JOBS, body, applied_hash)
+        await self._send(owner, resources.JOBS, body, applied_hash)
         return Outcome.REPAIRED
 
     def _is_proven(self, manifest: Manifest, entry: Entry, body_hash: str) -> bool:
@@ -125,7 +134,8 @@ class Applier:
             proven = self._proven[entry.uid] = (body_hash, entry.digest)
         return proven == (body_hash, entry.digest)
 
-    async def _send(self, resource: Resource, body: Manifest, body_hash: str) -> None:
+    async def _send(self, owner: Manifest, resource: Resource, body: Manifest, body_hash: str) -> None:
+        await self._confirmation.confirm(owner)
         meta = body["metadata"]
         try:
             answer = await self._client.apply(resource, body, names.FIELD_MANAGER)
@@ -140,6 +150,7 @@ class Applier:
                 raise OwnerGoneError(error.message) from error
             reason = "QuotaExceeded" if "exceeded quota" in error.message else "RejectedByServer"
             raise self._refusal(resource, meta, body_hash, reason, error.message, OUTSIDE_RETRY_SECONDS) from error
+        self._refused.pop((resource, meta["namespace"], meta["name"]), None)
         entry = Entry.of(answer)
         self._proven[entry.uid] = (body_hash, entry.digest)
         self._store.put(resource, entry)
@@ -184,23 +195,24 @@ class Applier:
         self._owner_seen = {meta["uid"]: self._clock()}
 
     def _raise_if_refused(self, resource: Resource, meta: Manifest, body_hash: str) -> None:
-        """Repeat an earlier refusal without a request, for as long as nothing about it can have changed."""
-        at = (resource, meta["namespace"], meta["name"])
-        refused = self._refused.get(at)
-        if refused is None:
+        """Repeat an earlier refusal without a request until it is time to try again."""
+        refused = self._refused.get((resource, meta["namespace"], meta["name"]))
+        if refused is None or refused.body_hash != body_hash:
             return
         remaining = refused.until - self._clock()
-        if refused.body_hash == body_hash and remaining > 0:
+        if remaining > 0:
             raise RefusedError(refused.refusal, remaining)
-        del self._refused[at]
 
     def _refusal(
-        self, resource: Resource, meta: Manifest, body_hash: str, reason: str, message: str, retry_seconds: float
+        self, resource: Resource, meta: Manifest, body_hash: str, reason: str, message: str, longest_seconds: float
     ) -> RefusedError:
+        at = (resource, meta["namespace"], meta["name"])
+        before = self._refused.get(at)
+        retry_seconds = FIRST_RETRY_SECONDS
+        if before is not None and before.body_hash == body_hash:
+            retry_seconds = min(longest_seconds, 2 * before.retry_seconds)
         refusal = Refusal(kind=resource.kind, name=meta["name"], reason=reason, message=message)
-        self._refused[resource, meta["namespace"], meta["name"]] = _Refused(
-            body_hash, refusal, self._clock() + retry_seconds
-        )
+        self._refused[at] = _Refused(body_hash, refusal, self._clock() + retry_seconds, retry_seconds)
         logger.warning("refused", kind=resource.kind, namespace=meta["namespace"], name=meta["name"], reason=reason)
         return RefusedError(refusal, retry_seconds)
 

@@ -75,12 +75,12 @@ class Cluster(Protocol):
             OwnerGoneError: a first create, but the LLMService no longer exists.
         """
 
-    async def hand_over_replicas(self, manifest: Manifest) -> bool:
+    async def hand_over_replicas(self, owner: Manifest, manifest: Manifest) -> bool:
         """Let the second field manager hold a Deployment's `spec.replicas`, if the first one holds it now; return
         whether it did.
         """
 
-    async def delete(self, manifest: Manifest) -> bool:
+    async def delete(self, owner: Manifest, manifest: Manifest) -> bool:
         """Delete a child exactly as it was seen; return False when that has to wait or is under way."""
 
     async def apply_status(self, owner: Manifest, status: Manifest) -> bool:

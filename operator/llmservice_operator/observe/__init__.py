@@ -22,7 +22,7 @@ from llmservice_operator.observe.update_pending import operator, update_pending
 from llmservice_operator.schema import LLMService
 from llmservice_operator.settings import Settings
 
-__all__ = ["observe"]
+__all__ = ["last_failure", "observe"]
 
 _CONDITIONS = {
     ConditionType.READY: ready,
@@ -54,7 +54,7 @@ def observe(llmservice: LLMService, children: Children, settings: Settings, now:
         "cache": model_status.cache(facts),
         "rollout": model_status.revisions(facts),
         "operator": operator(facts),
-        "lastFailure": last_failure(facts),
+        "lastFailure": last_failure(llmservice, children),
         "conditions": _conditions(facts, now),
     }
     return {name: value for name, value in fields.items() if value is not None}
