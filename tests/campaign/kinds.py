@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar, get_args
 
-from tests.campaign import api_errors, crash, disturbed, events, scenarios, stale
+from tests.campaign import api_errors, chains, crash, disturbed, events, recoveries, scenarios, stale, transitions
 from tests.campaign.disturbed import Plan, Undisturbed
 from tests.campaign.outcome import Outcome
 from tests.support.controlplane import ControlPlane
@@ -63,6 +63,16 @@ def _api_errors() -> Iterable[Part]:
             yield Part(f"{place.scenario.name}, {place.spec}, {fault}", found)
 
 
+def _transitions() -> Iterable[Part]:
+    for number in chains.numbers():
+        yield Part(f"chain {number}", partial(transitions.outcomes, number=number))
+
+
+def _recoveries() -> Iterable[Part]:
+    for spec in recoveries.OLD_SPECS:
+        yield Part(spec, partial(recoveries.outcomes, spec=spec))
+
+
 def some(plans: Sequence[P], turn: int, count: int = PLANS_PER_PAIR) -> list[P]:
     """Return so many of the plans, evenly spread; with another `turn` others."""
     if len(plans) <= count:
@@ -74,5 +84,7 @@ KINDS: Final[dict[str, Callable[[], Iterable[Part]]]] = {
     "crash": _crash,
     "stale": _stale,
     "events": _events,
+    "transitions": _transitions,
+    "recoveries": _recoveries,
     "api_errors": _api_errors,
 }

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
-import json
-import re
 import time
 import uuid
 from collections import Counter
@@ -15,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.api import PATHS, Api
+from tests.campaign import state
+from tests.support.api import Api
 from tests.support.controlplane import ControlPlane
 from tests.support.mortal_client import Life
 from tests.support.played_node import PlayedNode, played_node
@@ -28,15 +26,6 @@ STEP_SECONDS = 30.0
 """How long a step may take with a death and a restart in it."""
 QUIET_SECONDS = 1.0
 """Without a write for so long, a play without a death has come to its end."""
-COMPARED = tuple(
-    kind for kind in PATHS if kind not in ("LLMService", "Pod", "Event", "ReplicaSet", "ResourceQuota", "Lease")
-)
-_UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_HASH = re.compile(r"\b[0-9a-f]{10}\b")
-"""Of revisions and configurations: it depends on the uid of the cache's volume."""
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-_ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
-_VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "namespace", "selfLink")
 
 
 class SupervisedOperator:
@@ -106,38 +95,29 @@ class Run:
         """Wait until nothing is left that goes with the LLMService."""
 
         async def nothing() -> bool:
-            found = [item for kind in COMPARED for item in await self.api.all(kind)]
+            found = [item for kind in state.COMPARED for item in await self.api.all(kind)]
             return not any(item["metadata"].get("ownerReferences") for item in found)
 
         await self.api.eventually("everything owned is gone", nothing, self.step_seconds)
 
     async def state(self) -> str:
         """Return all that is in the namespace, without what differs from one play to the next."""
-        service = await self.api.find("LLMService", NAME)
-        found = [] if service is None else [_status(service)]
-        for kind in COMPARED:
-            found += [_essence(kind, item) for item in await self.api.all(kind)]
-        text = json.dumps(sorted(found, key=lambda item: json.dumps(item, sort_keys=True)), sort_keys=True, indent=1)
-        for pattern, instead in ((_UID, "UID"), (_HASH, "HASH"), (_TIME, "TIME"), (_ADDRESS, "ADDRESS")):
-            text = pattern.sub(instead, text)
-        return text.replace(self.api.namespace, "NAMESPACE")
+        return await state.of_namespace(self.api, NAME)
 
     async def settled(self) -> str:
         """Return the state once it has not changed for a while."""
-        state, since = await self.state(), time.monotonic()
+        found, since = await self.state(), time.monotonic()
         while time.monotonic() - since < QUIET_SECONDS:
             await asyncio.sleep(QUIET_SECONDS / 5)
-            if (now := await self.state()) != state:
-                state, since = now, time.monotonic()
-        return state
+            if (now := await self.state()) != found:
+                found, since = now, time.monotonic()
+        return found
 
     async def differs(self, expected: str, until: float) -> str:
         """Wait for the expected state until this monotonic time; return how what there is differs from it then."""
-        while (state := await self.state()) != expected:
+        while (found := await self.state()) != expected:
             if time.monotonic() > until:
-                return "\n".join(
-                    list(difflib.unified_diff(expected.splitlines(), state.splitlines(), lineterm=""))[:60]
-                )
+                return state.changes(expected, found)
             await asyncio.sleep(0.1)
         return ""
 
@@ -150,7 +130,7 @@ def without_hashes(counts: Counter[str]) -> Counter[str]:
     """Return the same counts by texts that are the same from one play to the next."""
     totals = Counter[str]()
     for text, count in counts.items():
-        totals[_HASH.sub("HASH", text)] += count
+        totals[state.HASH.sub("HASH", text)] += count
     return totals
 
 
@@ -187,27 +167,3 @@ async def played(
             await asyncio.wait([running])
             if not running.cancelled() and (error := running.exception()):
                 raise error
-
-
-def _essence(kind: str, item: Manifest) -> Manifest:
-    metadata = {key: value for key, value in item["metadata"].items() if key not in _VOLATILE}
-    ours = {
-        key: value
-        for key, value in metadata.get("annotations", {}).items()
-        if key.startswith("llmservice.dev/") and key != "llmservice.dev/applied-hash"
-    }
-    rest = {key: value for key, value in item.items() if key not in ("metadata", "status", "apiVersion", "kind")}
-    return {"kind": kind, "metadata": {**metadata, "annotations": ours}, **rest}
-
-
-def _status(service: Manifest) -> Manifest:
-    status = dict(service["status"])
-    if failure := status.get("lastFailure"):
-        status["lastFailure"] = {**failure, "pod": "POD"}
-    status["conditions"] = sorted(
-        [item["type"], item["status"], item["reason"]]
-        for item in status["conditions"]
-        # Nobody serves metrics here, and when the autoscaler's controller says so depends on how long a play takes.
-        if item["type"] != "AutoscalingActive"
-    )
-    return {"kind": "status", "status": status}
