@@ -116,7 +116,7 @@ cluster-tests: env ## tests on a real control plane without nodes
 	$(PY) -m pytest tests/cluster
 
 .PHONY: campaign
-campaign: env binaries ## deaths, old views, lost events, errors of the API (hours; goes on where it was; PLANS="--kinds stale --parts guarded" for less)
+campaign: env binaries ## deaths, old views, lost events, errors of the API, changes and errors of specs (hours; goes on where it was; PLANS="--kinds stale --parts guarded" for less)
 	$(PY) -m tests.campaign $(PLANS)
 
 .PHONY: cluster-up

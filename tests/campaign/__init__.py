@@ -1,1 +1,1 @@
-"""Proof by many plays: the operator against a real API server, with deaths, old views, lost events and errors."""
+"""Proof by many plays: the operator against a real API server, with deaths, faults of the API, and changing specs."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.campaign.run import NAME, Run
+from tests.support import fates
 from tests.support.stage import autoscaled, llmservice
 
 Manifest = dict[str, Any]
@@ -64,9 +65,15 @@ async def _upgrade(run: Run) -> None:
 
 async def _roll_back(run: Run) -> None:
     good = await run.revision()
-    run.node.crashes = lambda pod: pod["metadata"]["labels"]["llmservice.dev/revision"] != good
+    crash = fates.crashes()
+    run.node.fate = lambda pod: None if _revision(pod) in (None, good) else crash
     await run.merge({"spec": {"engine": {"maxModelLen": 2048}}})
     await run.reaches("Stalled", "True", "RolledBack")
+
+
+def _revision(pod: Manifest) -> str | None:
+    revision: str | None = pod["metadata"]["labels"].get("llmservice.dev/revision")
+    return revision
 
 
 async def _scale(run: Run) -> None:

@@ -89,7 +89,8 @@ async def _twin(place: Place, step: Step) -> str:
 
 async def _empty(api: Api) -> None:
     """Take everything away, a retained volume too."""
-    await api.delete("LLMService", NAME)
+    if await api.find("LLMService", NAME):
+        await api.delete("LLMService", NAME)
 
     async def is_empty() -> bool:
         for claim in await api.all("PersistentVolumeClaim"):

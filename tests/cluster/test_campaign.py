@@ -1,10 +1,10 @@
-"""A sample of `make campaign`: the operator dies, looks at what was, misses events and gets errors, and nobody can tell
-after.
+"""A sample of `make campaign`: the operator dies, looks at what was, misses events and gets errors, specs change in
+chains and end in errors, and nobody can tell after.
 """
 
 import pytest
 
-from tests.campaign import api_errors, crash, disturbed, events, stale
+from tests.campaign import api_errors, crash, disturbed, errors, events, recoveries, stale, transitions
 from tests.campaign.outcome import Outcome
 from tests.campaign.scenarios import SCENARIOS, Scenario
 from tests.support.api_proxy import Call
@@ -30,6 +30,8 @@ ERRORS = [
     api_errors.Plan(Call("list", "pods"), "410"),
     api_errors.Plan(Call("patch", "configmaps"), "a reset after it was carried out"),
 ]
+
+MISTAKES = ("no such profile", "refused node selector", "quota of cpu", "server, crash", "warm-up, RevisionNotFound")
 
 
 def _by_name(name: str) -> Scenario:
@@ -66,3 +68,18 @@ async def test_an_api_that_misbehaves_leaves_the_same_end_and_destroys_nothing(
     found = [outcome async for outcome in disturbed.outcomes(plane, _by_name(scenario), SPEC, lambda _: plans)]
     assert _complaints(found) == []
     assert len(found) >= 2
+
+
+@pytest.mark.timeout(240)
+async def test_after_every_change_of_a_chain_a_service_is_as_a_new_one_with_that_spec(plane: ControlPlane) -> None:
+    found = [outcome async for outcome in transitions.outcomes(plane, number=5, most=8)]
+    assert _complaints(found) == []
+    assert len(found) == 8
+
+
+@pytest.mark.timeout(240)
+async def test_the_old_spec_brings_back_the_old_state_after_an_error(plane: ControlPlane) -> None:
+    some = [error for error in errors.errors() if error.name in MISTAKES]
+    found = [outcome async for outcome in recoveries.outcomes(plane, "guarded", some)]
+    assert _complaints(found) == []
+    assert sum(outcome.happened for outcome in found) == len(MISTAKES)

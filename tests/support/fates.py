@@ -20,7 +20,7 @@ def waits(reason: str, message: str = "") -> Fate:
     """Return the fate of a container that the kubelet cannot start."""
 
     async def fate(api: Api, pod: Manifest) -> None:
-        if await _is_first(api, pod):
+        if await _is_untold(api, pod):
             await stage.wait_in(api, pod, {"reason": reason, "message": message})
 
     return fate
@@ -32,7 +32,7 @@ def crashes(*, reason: str = "Error", exit_code: int = 3, message: str = "") -> 
     ended |= {"startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:05Z"}
 
     async def fate(api: Api, pod: Manifest) -> None:
-        if await _is_first(api, pod):
+        if await _is_untold(api, pod):
             waiting = {"reason": "CrashLoopBackOff"}
             await stage.wait_in(api, pod, waiting, restartCount=3, lastState={"terminated": ended})
 
@@ -66,19 +66,18 @@ def mounts_nothing(words: str) -> Fate:
     """Return the fate of a pod whose volumes the kubelet cannot mount: only an Event says so."""
 
     async def fate(api: Api, pod: Manifest) -> None:
-        if await _is_first(api, pod):
+        if await _is_untold(api, pod):
             await stage.wait_in(api, pod, {"reason": "ContainerCreating"})
             await api.create(_event(pod, "FailedMount", words))
 
     return fate
 
 
-async def _is_first(api: Api, pod: Manifest) -> bool:
-    """Put the pod on a node; return whether it had none."""
-    if "nodeName" in pod["spec"]:
-        return False
-    await api.bind(pod["metadata"]["name"], _NODE)
-    return True
+async def _is_untold(api: Api, pod: Manifest) -> bool:
+    """Put the pod on a node; return whether its kubelet has not said anything yet."""
+    if "nodeName" not in pod["spec"]:
+        await api.bind(pod["metadata"]["name"], _NODE)
+    return "containerStatuses" not in pod["status"]
 
 
 def _event(pod: Manifest, reason: str, note: str) -> Manifest:

@@ -18,14 +18,10 @@ LOOK_SECONDS = 0.1
 
 
 class PlayedNode:
-    """Its kubelet, for every pod: one for which `crashes` is true never comes up, and one that `fate` knows comes to
-    that.
-    """
+    """Its kubelet, for every pod; one that `fate` knows does not come up."""
 
     def __init__(self, api: Api):
         self._api = api
-        self._crashed: set[str] = set()
-        self.crashes: Callable[[Manifest], bool] = lambda pod: False
         self.fate: Callable[[Manifest], Fate | None] = lambda pod: None
 
     async def run(self) -> None:
@@ -43,18 +39,8 @@ class PlayedNode:
             await fate(self._api, pod)
         elif pod["metadata"]["labels"]["app.kubernetes.io/component"] == "warmup":
             await stage.succeed(self._api, pod)
-        elif self.crashes(pod):
-            await self._crash(pod)
         else:
             await stage.make_ready(self._api, pod)
-
-    async def _crash(self, pod: Manifest) -> None:
-        uid = pod["metadata"]["uid"]
-        if uid not in self._crashed:
-            # It has a node, or the scheduler would say again and again that it finds none.
-            self._crashed.add(uid)
-            await self._api.bind(pod["metadata"]["name"], "node")
-            await stage.crash(self._api, pod)
 
 
 @asynccontextmanager
