@@ -54,6 +54,14 @@ FULL_SPEC: dict[str, Any] = {
     "observability": {"logFormat": "Text"},
 }
 
+HTTP_SOURCE: dict[str, Any] = {
+    "http": {
+        "url": "https://models.example.com/gemma-3-270m.tar.gz?version=1",
+        "sha256": "cd" * 32,
+        "tokenSecretRef": {"name": "artifacts", "key": "token"},
+    }
+}
+
 SCALING: dict[str, Any] = {
     "provider": "HPA",
     "minReplicas": 2,
