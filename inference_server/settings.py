@@ -101,6 +101,14 @@ class Settings(BaseSettings):
     allowed_endpoints: str = ""
     """Addresses, separated by commas, that the archive's server may redirect to; none: its own alone."""
 
+    s3_uri: Annotated[str, Field(pattern=r"^s3://[a-z0-9]")] | None = None
+    """A folder of a bucket, as s3://BUCKET/FOLDER; it takes the place of the hub."""
+    s3_endpoint: str = "https://s3.us-east-1.amazonaws.com"
+    s3_region: str = "us-east-1"
+    aws_access_key_id: SecretStr | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
+    aws_secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
+    aws_session_token: SecretStr | None = Field(None, validation_alias="AWS_SESSION_TOKEN")
+
     @field_validator("model_path", "api_keys_dir", "cache_dir")
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
@@ -118,6 +126,14 @@ class Settings(BaseSettings):
     def _archive_is_known(self) -> Settings:
         if (self.http_url is None) != (self.http_sha256 is None):
             raise ValueError(f"set {PREFIX}HTTP_URL and {PREFIX}HTTP_SHA256 together, or neither")
+        if self.http_url is not None and self.s3_uri is not None:
+            raise ValueError(f"set {PREFIX}HTTP_URL or {PREFIX}S3_URI, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_pairs(self) -> Settings:
+        if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
+            raise ValueError("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY together, or neither for a public bucket")
         return self
 
     @property
@@ -227,6 +243,6 @@ def _complaint(location: tuple[int | str, ...], item: Mapping[str, object]) -> s
     variable = next((known for known, name in known_variables().items() if field in (known, name)), field)
     if item["type"] == "missing":
         return f"{variable}: not set"
-    if "token" in field.lower():
+    if any(word in field.lower() for word in ("token", "access_key")):
         return f"{variable}: {message}"
     return f"{variable}: {message} (got {item['input']!r})"

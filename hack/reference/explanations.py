@@ -153,16 +153,16 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         _CLAIM,
     ),
     Reason.MODEL_NOT_FOUND: Explanation(
-        "The hub has no such repository, or hides it without a token; the server has no such archive.",
-        "Correct `repo` or `url`, or name a token for a private one.",
+        "The hub has no such repository, or hides it without a token; the server no such archive, the bucket no files.",
+        "Correct `repo`, `url`, `uri` or `region`, or name a token for a private one.",
         _WARMUP_LOG,
     ),
     Reason.REVISION_NOT_FOUND: Explanation(
         "The repository has no such branch, tag or commit.", "Correct `revision`.", _WARMUP_LOG
     ),
     Reason.ACCESS_DENIED: Explanation(
-        "The repository or archive is gated or private, and the token is missing or may not read it.",
-        "Accept the model's terms on the hub, and name its token in `tokenSecretRef`.",
+        "The repository, archive or bucket is private, and the token or key is missing or may not read it.",
+        "Accept the model's terms on the hub; name a token in `tokenSecretRef`, keys in `credentialsSecretRef`.",
         _WARMUP_LOG,
     ),
     Reason.HUB_UNREACHABLE: Explanation(

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from inference_server.cache import archive, volume
 from inference_server.cache.archive import Archive
+from inference_server.cache.endpoints import origin
 from inference_server.cache.failures import WarmupFailure
 from inference_server.cache.growing_file import GrowingFile
 from inference_server.cache.listing import Listing, RemoteFile
 from inference_server.cache.progress import Reporter
-from inference_server.cache.transfer import Answer, Transfer
+from inference_server.cache.transfer import Answer, Refusal, Transfer
 
 
 class HttpArchive:
@@ -26,8 +27,8 @@ class HttpArchive:
     def __init__(self, url: str, sha256: str, token: str | None, endpoints: Sequence[str]) -> None:
         # The query may hold a signature, and messages are read by many.
         self.name = urlunsplit((*urlsplit(url)[:3], "", ""))
-        self._sha256 = sha256
-        self._transfer = Transfer(url, self.name, token, endpoints)
+        self._url, self._sha256, self._token = url, sha256, token
+        self._transfer = Transfer(self.name, self._headers, self._refused, endpoints)
         self._archive: Archive | None = None
 
     def folder(self, root: Path) -> Path:
@@ -72,7 +73,7 @@ class HttpArchive:
 
         while True:
             goes_on = path.is_file()
-            self._transfer.fetch(path, begun, reporter.bytes_done)
+            self._transfer.fetch(self._url, path, begun, reporter.bytes_done)
             found = _sha256_of(path)
             if found == self._sha256:
                 return
@@ -81,6 +82,24 @@ class HttpArchive:
             if not goes_on:
                 refused.write_text(json.dumps({**asdict(answers[-1]), "sha256": found}) if answers else "")
                 raise self._mismatch(str(found))
+
+    def _headers(self, url: str) -> dict[str, str]:
+        """Return the token, for the URL's own origin only."""
+        is_own = self._token is not None and origin(url) == origin(self._url)
+        return {"Authorization": f"Bearer {self._token}"} if is_own else {}
+
+    def _refused(self, refusal: Refusal) -> WarmupFailure | None:
+        match refusal.status:
+            case 401 | 403:
+                where = "" if self._token else " in spec.model.source.http.tokenSecretRef"
+                text = f"name a Secret{where} whose token may read {self.name}: the answer was {refusal.status}"
+                return WarmupFailure("AccessDenied", text)
+            case 404 | 410:
+                text = f"correct spec.model.source.http.url: {self.name} is not there, the answer was {refusal.status}"
+                return WarmupFailure("ModelNotFound", text)
+            case 429:
+                return WarmupFailure("Throttled", f"wait, or ask for a higher limit: {self.name} answered 429")
+        return None
 
     def _mismatch(self, found: str) -> WarmupFailure:
         text = f"correct spec.model.source.http.sha256, or the file: {self.name} has {found}, not {self._sha256}"

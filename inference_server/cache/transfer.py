@@ -1,18 +1,19 @@
-"""Fetch one URL into a file that outlives a crash: resumed by range, to listed endpoints only, redirects included."""
+"""GET requests of a warm-up: repeated where that helps, files resumed by range, redirects only to listed endpoints."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
 
-from inference_server.cache.endpoints import is_allowed, origin
+from inference_server.cache.endpoints import is_allowed
 from inference_server.cache.failures import WarmupFailure
 from inference_server.cache.growing_file import GrowingFile
 
@@ -21,6 +22,9 @@ RETRY_WAITS_SECONDS = (1.0, 3.0, 10.0)
 TIMEOUT = httpx2.Timeout(30.0)
 """For each step, not for the whole: a server that sends nothing for so long has gone."""
 REDIRECTS = 10
+DOCUMENT_LIMIT_BYTES = 16 << 20
+
+Result = TypeVar("Result")
 
 
 class Unreachable(Exception):  # noqa: N818 - a finding; the text is for the message
@@ -37,16 +41,33 @@ class Answer:
     """Another one for other bytes: the ETag or the time of change, as the server gives them."""
 
 
-class Transfer:
-    """The download of `url`. `token` goes to the URL's own origin only; `name` is what messages call it."""
+@dataclass(frozen=True)
+class Refusal:
+    """An answer that is no success, with the beginning of its body."""
 
-    def __init__(self, url: str, name: str, token: str | None, endpoints: Sequence[str]) -> None:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How one server is asked."""
+
+    name: str
+    """What messages call the thing that is asked for."""
+    headers: Callable[[str], Mapping[str, str]]
+    """Returns the headers of a request for a URL, signatures and tokens among them."""
+    refused: Callable[[Refusal], WarmupFailure | None]
+    """Returns what a refusal means; None where another try may be answered otherwise."""
+    endpoints: Sequence[str] = ()
+    """What URL and redirects must lie below. Without any, the URL is trusted and no redirect is followed."""
+
+    def __post_init__(self) -> None:
         # It logs every URL, and those of a redirect carry signatures.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
-        self._url, self._name, self._token = url, name, token
-        self._endpoints = tuple(endpoints)
 
-    def fetch(self, target: Path, begun: Callable[[Answer], None], written: Callable[[int], None]) -> None:
+    def fetch(self, url: str, target: Path, begun: Callable[[Answer], None], written: Callable[[int], None]) -> None:
         """Bring the whole file into `target`, going on where an earlier try ended.
 
         `begun` is told what the server says of the file, whenever it does, and may refuse it, `written` the size so
@@ -56,26 +77,47 @@ class Transfer:
             WarmupFailure: the server refuses, or cannot be reached.
             OSError: the volume refuses.
         """
+
+        def append(client: httpx2.Client) -> None:
+            with GrowingFile(target, written) as partial:
+                self._append(client, url, partial, begun)
+                partial.sync()
+
+        self._repeated(append)
+
+    def read(self, url: str) -> bytes:
+        """Return a small document.
+
+        Raises:
+            WarmupFailure: as `fetch`.
+        """
+
+        def once(client: httpx2.Client) -> bytes:
+            with self._answer(client, url, 0) as response:
+                self._check(response)
+                return _beginning(response, DOCUMENT_LIMIT_BYTES)
+
+        return self._repeated(once)
+
+    def _repeated(self, action: Callable[[httpx2.Client], Result]) -> Result:
+        waits = iter(RETRY_WAITS_SECONDS)
         with httpx2.Client(timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}) as client:
-            for wait in (*RETRY_WAITS_SECONDS, None):
+            while True:
                 try:
-                    with GrowingFile(target, written) as partial:
-                        self._append(client, partial, begun)
-                        partial.sync()
-                        return
+                    return action(client)
                 except (httpx2.TransportError, Unreachable) as error:
-                    if wait is None:
+                    if (wait := next(waits, None)) is None:
                         why = str(error) if isinstance(error, Unreachable) else type(error).__name__
-                        text = f"check the address, the network and the proxy: {self._name} cannot be had ({why})"
+                        text = f"check the address, the network and the proxy: {self.name} cannot be had ({why})"
                         raise WarmupFailure("HubUnreachable", text) from error
                     time.sleep(wait)
 
-    def _append(self, client: httpx2.Client, partial: GrowingFile, begun: Callable[[Answer], None]) -> None:
+    def _append(self, client: httpx2.Client, url: str, partial: GrowingFile, begun: Callable[[Answer], None]) -> None:
         start = partial.tell()
-        with self._answer(client, start) as response:
+        with self._answer(client, url, start) as response:
             if response.status_code == 416 and start:
                 return  # Nothing comes after what is here; whether that is the file, its digest says.
-            self._check(response.status_code)
+            self._check(response)
             if response.status_code != 206:
                 start = 0
                 partial.restart()
@@ -88,44 +130,40 @@ class Transfer:
                 partial.write(block)
 
     @contextmanager
-    def _answer(self, client: httpx2.Client, start: int) -> Iterator[httpx2.Response]:
+    def _answer(self, client: httpx2.Client, url: str, start: int) -> Iterator[httpx2.Response]:
         """Yield the answer at the end of all redirects."""
-        url = self._url
+        ranged = {"Range": f"bytes={start}-"} if start else {}
         for _ in range(REDIRECTS + 1):
-            self._check_endpoint(url)
-            with client.stream("GET", url, headers=self._headers(url, start)) as response:
-                if not response.has_redirect_location:
+            if self.endpoints:
+                self._check_endpoint(url)
+            with client.stream("GET", url, headers={**self.headers(url), **ranged}) as response:
+                if not (self.endpoints and response.has_redirect_location):
                     yield response
                     return
                 url = str(response.url.join(response.headers["Location"]))
         raise Unreachable(f"it redirects more than {REDIRECTS} times")
 
-    def _headers(self, url: str, start: int) -> dict[str, str]:
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        if self._token and origin(url) == origin(self._url):
-            headers["Authorization"] = f"Bearer {self._token}"
-        return headers
-
     def _check_endpoint(self, url: str) -> None:
-        if not is_allowed(url, self._endpoints):
+        if not is_allowed(url, self.endpoints):
             parts = urlsplit(url)
             text = (
                 f"have {parts.scheme}://{parts.netloc} added to allowedEndpoints, or name a URL that does not redirect "
-                f"there: {self._name} leads off the operator's list"
+                f"there: {self.name} leads off the operator's list"
             )
             raise WarmupFailure("EndpointNotAllowed", text)
 
-    def _check(self, status: int) -> None:
-        """Translate a status that is no success; every text begins with what to do."""
+    def _check(self, response: httpx2.Response) -> None:
+        status = response.status_code
         if status in (200, 206):
             return
-        if status in (401, 403):
-            where = "" if self._token else " in spec.model.source.http.tokenSecretRef"
-            text = f"name a Secret{where} whose token may read {self._name}: the answer was {status}"
-            raise WarmupFailure("AccessDenied", text)
-        if status in (404, 410):
-            text = f"correct spec.model.source.http.url: {self._name} is not there, the answer was {status}"
-            raise WarmupFailure("ModelNotFound", text)
-        if status == 429:
-            raise WarmupFailure("Throttled", f"wait, or ask for a higher limit: {self._name} answered 429")
-        raise Unreachable(f"the answer was {status}")
+        failure = self.refused(Refusal(status, response.headers, _beginning(response, 1 << 16)))
+        raise failure or Unreachable(f"the answer was {status}")
+
+
+def _beginning(response: httpx2.Response, limit_bytes: int) -> bytes:
+    body = bytearray()
+    for block in response.iter_raw():
+        body += block
+        if len(body) > limit_bytes:
+            break
+    return bytes(body[:limit_bytes])

@@ -62,6 +62,15 @@ HTTP_SOURCE: dict[str, Any] = {
     }
 }
 
+S3_SOURCE: dict[str, Any] = {
+    "s3": {
+        "uri": "s3://models/gemma/270m/",
+        "endpoint": "http://minio.storage:9000",
+        "region": "eu-west-1",
+        "credentialsSecretRef": {"name": "minio"},
+    }
+}
+
 SCALING: dict[str, Any] = {
     "provider": "HPA",
     "minReplicas": 2,

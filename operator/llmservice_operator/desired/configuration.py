@@ -10,7 +10,7 @@ from llmservice_operator.desired.effective import effective
 from llmservice_operator.desired.endpoints import is_allowed
 from llmservice_operator.schema import LLMService
 from llmservice_operator.schema.quantity import amount
-from llmservice_operator.schema.source import HttpSource, HuggingFaceSource
+from llmservice_operator.schema.source import HttpSource, HuggingFaceSource, S3Source
 from llmservice_operator.settings import Allow, Profile, Settings, allows
 
 
@@ -50,6 +50,9 @@ def _endpoint(llmservice: LLMService, settings: Settings) -> Iterator[Problem]:
             )
         case HttpSource(ref=address) as http:
             path, is_listed = "http.url", is_allowed(http.url, settings.allowed_endpoints)
+        case S3Source(address=address) as s3:
+            field = "endpoint" if s3.endpoint else "region"
+            path, is_listed = f"s3.{field}", is_allowed(address, settings.allowed_endpoints)
         case _:
             return
     if not is_listed:

@@ -112,7 +112,7 @@ def _environment(llmservice: LLMService, values: Effective) -> list[Manifest]:
         **values.profile.env,
     }
     given: list[Manifest] = [{"name": name, "value": literal(value)} for name, value in variables.items()]
-    return [*given, *wanted.variables()]
+    return [*given, *wanted.secrets]
 
 
 def _image(values: Effective, live: Manifest | None) -> str:

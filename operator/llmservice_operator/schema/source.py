@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from llmservice_operator.schema.references import ATOMIC_MAP, InnerPath, ObjectName, SecretKeyReference
+from llmservice_operator.schema.references import ATOMIC_MAP, InnerPath, ObjectName, SecretKeyReference, SecretReference
 from llmservice_operator.schema.rules import Rule, Structure
 
 HubRepo = Annotated[
@@ -29,6 +29,11 @@ Revision = Annotated[
 ]
 Endpoint = Annotated[str, Field(max_length=256, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$")]
 Url = Annotated[str, Field(max_length=1024, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9._~/%?=&-]*$")]
+BucketUri = Annotated[
+    str, Field(max_length=1024, pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?$")
+]
+ServerAddress = Annotated[str, Field(max_length=256, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
+Region = Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]+$")]
 Sha256 = Annotated[str, Field(max_length=64, pattern=r"^[a-f0-9]{64}$")]
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[a-f0-9]{64}$")]
 ServedName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
@@ -101,6 +106,42 @@ class HttpSource(Structure):
         return name or urlsplit(self.url).netloc
 
 
+class S3Source(Structure):
+    """A folder of a bucket, at AWS or any server with the S3 protocol, downloaded once by the warm-up Job."""
+
+    uri: BucketUri = Field(
+        description="Bucket and folder that hold config.json, tokenizer and *.safetensors. What lies there is looked "
+        "up once; a changed spec.model.digest has it looked up again. Example: s3://models/gemma-3-270m."
+    )
+    endpoint: ServerAddress | None = Field(
+        None,
+        description="Address of the S3 server. It must be on the list in the operator's configuration, AWS's as well. "
+        "Default: AWS's for the region. Example: https://minio.example.com:9000.",
+    )
+    region: Region = Field("us-east-1", description="Region of the bucket. Default: us-east-1. Example: eu-central-1.")
+    credentials_secret_ref: SecretReference | None = Field(
+        None,
+        json_schema_extra=ATOMIC_MAP,
+        description="Secret with the keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary ones, "
+        "AWS_SESSION_TOKEN. Only the warm-up Job gets it. Default: none, for a public bucket. Example: {name: models}.",
+    )
+
+    @property
+    def ref(self) -> str:
+        """The folder's URI."""
+        return self.uri.rstrip("/")
+
+    @property
+    def short_name(self) -> str:
+        """The folder's name, or the bucket's."""
+        return PurePosixPath(self.uri.removeprefix("s3://")).name
+
+    @property
+    def address(self) -> str:
+        """The server that is asked."""
+        return self.endpoint or f"https://s3.{self.region}.amazonaws.com"
+
+
 class ClaimSource(Structure):
     """A folder of an existing PersistentVolumeClaim, mounted read-only; nothing is downloaded."""
 
@@ -125,7 +166,7 @@ class ClaimSource(Structure):
         return self.ref
 
 
-AnySource = HuggingFaceSource | ClaimSource | HttpSource
+AnySource = HuggingFaceSource | ClaimSource | HttpSource | S3Source
 
 
 class ModelSource(Structure):
@@ -133,8 +174,8 @@ class ModelSource(Structure):
 
     rules = (
         Rule(
-            "[has(self.huggingFace), has(self.pvc), has(self.http)].filter(x, x).size() == 1",
-            "name exactly one source: huggingFace, pvc or http",
+            "[has(self.huggingFace), has(self.pvc), has(self.http), has(self.s3)].filter(x, x).size() == 1",
+            "name exactly one source: huggingFace, pvc, http or s3",
             holds=lambda self: len(self.given) == 1,
         ),
     )
@@ -153,10 +194,14 @@ class ModelSource(Structure):
         "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}.",
     )
 
+    s3: S3Source | None = Field(
+        None, description="A folder of an S3 bucket. Example: {uri: s3://models/gemma-3-270m, region: eu-central-1}."
+    )
+
     @property
     def given(self) -> list[AnySource]:
         """The sources that are named; exactly one, once the rule holds."""
-        return [source for source in (self.hugging_face, self.pvc, self.http) if source is not None]
+        return [source for source in (self.hugging_face, self.pvc, self.http, self.s3) if source is not None]
 
     @property
     def one(self) -> AnySource:
@@ -174,7 +219,8 @@ class LanguageModel(Structure):
     served_name: ServedName | None = Field(
         None,
         description="The id under which clients ask for the model in the OpenAI routes. Default: the repo, for a pvc "
-        "the claim's name and path, for an archive its name without .tar, .tar.gz, .tgz or .zip. Example: gemma.",
+        "the claim's name and path, for an archive its name without .tar, .tar.gz, .tgz or .zip, for a "
+        "bucket its last folder. Example: gemma.",
     )
     digest: Digest | None = Field(
         None,

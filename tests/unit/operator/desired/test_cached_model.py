@@ -276,3 +276,8 @@ def cached_model_key(source: Manifest, settings: Settings) -> str:
 )
 def test_an_archive_is_served_under_its_name(url: str, name: str) -> None:
     assert model_facts.served_name(make_llmservice(source={"http": {"url": url, "sha256": "ab" * 32}})) == name
+
+
+@pytest.mark.parametrize(("uri", "name"), [("s3://models/gemma/270m/", "270m"), ("s3://gemma", "gemma")])
+def test_a_folder_of_a_bucket_is_served_under_its_name(uri: str, name: str) -> None:
+    assert model_facts.served_name(make_llmservice(source={"s3": {"uri": uri}})) == name

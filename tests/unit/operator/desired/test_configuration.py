@@ -107,3 +107,18 @@ def test_the_query_of_a_url_is_not_shown() -> None:
     source = {"http": {"url": "https://models.example.com/a.tar?signature=secret", "sha256": "ab" * 32}}
     (problem,) = problems(make_llmservice(source=source), make_settings())
     assert "secret" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("source", "field", "address"),
+    [
+        ({"region": "eu-west-1"}, "region", "https://s3.eu-west-1.amazonaws.com"),
+        ({"endpoint": "http://minio.storage:9000"}, "endpoint", "http://minio.storage:9000"),
+    ],
+)
+def test_a_bucket_is_only_asked_for_at_a_listed_address(source: dict[str, str], field: str, address: str) -> None:
+    llmservice = make_llmservice(source={"s3": {"uri": "s3://models/tiny", **source}})
+    (problem,) = problems(llmservice, make_settings())
+    assert problem.reason == "EndpointNotAllowed"
+    assert f"spec.model.source.s3.{field}" in problem.message
+    assert problems(llmservice, make_settings(allowedEndpoints=["https://huggingface.co", address])) == ()

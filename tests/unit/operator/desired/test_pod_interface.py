@@ -13,7 +13,14 @@ from llmservice_operator.desired import desired, endpoints
 from llmservice_operator.diagnosis import verdict
 from llmservice_operator.manifest import Manifest
 from tests.support.builders import COMMIT, DIGEST, NOW, VERDICT, cached, make_llmservice, make_settings, manifest_of
-from tests.support.specs import FULL_PROFILE, FULL_SPEC, HTTP_SOURCE
+from tests.support.specs import FULL_PROFILE, FULL_SPEC, HTTP_SOURCE, S3_SOURCE
+
+ENDPOINTS = [
+    "https://huggingface.co",
+    "https://models.example.com",
+    "http://minio.storage:9000",
+    "https://s3.us-east-1.amazonaws.com",
+]
 
 
 def child(kind: str, spec: Manifest, profile: Manifest) -> Manifest:
@@ -48,16 +55,34 @@ def test_the_warm_up_takes_every_variable_of_its_job(
     assert (settings.hugging_face_hub_token is not None) is bool(spec)
 
 
-def test_the_warm_up_takes_every_variable_of_an_archive(monkeypatch: pytest.MonkeyPatch) -> None:
-    llmservice = make_llmservice(source=HTTP_SOURCE)
-    settings = make_settings(allowedEndpoints=["https://huggingface.co", "https://models.example.com"])
+def warmup_of(source: Manifest, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return what a warm-up reads that is to bring a model from `source`; every secret is `secret`."""
+    llmservice, settings = make_llmservice(source=source), make_settings(allowedEndpoints=ENDPOINTS)
     job = manifest_of(desired(llmservice, cached(llmservice, settings), settings, NOW).manifests, "Job")
     container = job["spec"]["template"]["spec"]["containers"][0]
-    read = settings_in({item["name"]: item.get("value", "secret") for item in container["env"]}, monkeypatch)
+    return settings_in({item["name"]: item.get("value", "secret") for item in container["env"]}, monkeypatch)
+
+
+def test_the_warm_up_takes_every_variable_of_an_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = warmup_of(HTTP_SOURCE, monkeypatch)
     assert (read.http_url, read.http_sha256) == (HTTP_SOURCE["http"]["url"], HTTP_SOURCE["http"]["sha256"])
     assert read.http_token is not None
-    assert read.endpoints == ["https://huggingface.co", "https://models.example.com"]
+    assert read.endpoints == ENDPOINTS
     assert read.model_name == "https://models.example.com/gemma-3-270m.tar.gz"
+
+
+def test_the_warm_up_takes_every_variable_of_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = warmup_of(S3_SOURCE, monkeypatch)
+    assert (read.s3_uri, read.s3_endpoint) == ("s3://models/gemma/270m", "http://minio.storage:9000")
+    assert read.s3_region == "eu-west-1"
+    assert None not in (read.aws_access_key_id, read.aws_secret_access_key, read.aws_session_token)
+    assert read.model_name == "s3://models/gemma/270m"
+
+
+def test_the_warm_up_of_a_public_bucket_asks_aws_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = warmup_of({"s3": {"uri": "s3://models"}}, monkeypatch)
+    assert read.s3_endpoint == "https://s3.us-east-1.amazonaws.com"
+    assert (read.aws_access_key_id, read.aws_secret_access_key) == (None, None)
 
 
 def test_the_server_checks_the_digest_of_files_that_no_warm_up_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
