@@ -56,6 +56,7 @@ PROGRAMS = {
     "coredns": Program("coredns", "github.com/coredns/coredns"),
     "metrics-server": Program("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
     "pause": Program("pause", "."),
+    "versitygw": Program("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
 }
 
 

@@ -90,8 +90,8 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         _CONFIGURATION,
     ),
     Reason.ENDPOINT_NOT_ALLOWED: Explanation(
-        "The hub in `endpoint` is not on the operator's list, or it redirects elsewhere.",
-        "Use a hub of the list, or ask an administrator to add it.",
+        "The address that the model is to come from is not on the operator's list, or it redirects to one that is not.",
+        "Use an address of the list, or ask an administrator to add one to `allowedEndpoints`.",
         _CONFIGURATION,
     ),
     Reason.SCHEDULE_INVALID: Explanation(
@@ -168,29 +168,30 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         _CLAIM,
     ),
     Reason.MODEL_NOT_FOUND: Explanation(
-        "The hub has no such repository, or hides it without a token.",
-        "Correct `repo`, or name a token for a private one.",
+        "The hub has no such repository, or hides it without a token; the server no such archive, the bucket no files.",
+        "Correct `repo`, `url`, `uri` or `region`, or name a token for a private one.",
         _WARMUP_LOG,
     ),
     Reason.REVISION_NOT_FOUND: Explanation(
         "The repository has no such branch, tag or commit.", "Correct `revision`.", _WARMUP_LOG
     ),
     Reason.ACCESS_DENIED: Explanation(
-        "The repository is gated or private, and the token is missing or may not read it.",
-        "Accept the model's terms on the hub, and name its token in `tokenSecretRef`.",
+        "The repository, archive or bucket is private, and the token or key is missing or may not read it.",
+        "Accept the model's terms on the hub; name a token in `tokenSecretRef`, keys in `credentialsSecretRef`.",
         _WARMUP_LOG,
     ),
     Reason.HUB_UNREACHABLE: Explanation(
-        "The hub does not answer; the warm-up tries again.",
-        "Check network, DNS and proxy between the pods and the hub.",
+        "The hub or server does not answer; the warm-up tries again.",
+        "Check network, DNS and proxy between the pods and it.",
         _WARMUP_LOG,
     ),
     Reason.THROTTLED: Explanation(
         "The hub answers 429; the warm-up tries again later.", "Wait, or name a token with a higher limit.", _WARMUP_LOG
     ),
     Reason.DIGEST_MISMATCH: Explanation(
-        "A downloaded file is not what the hub announced; it was thrown away and is tried again.",
-        "If it stays, suspect a proxy or the hub.",
+        "The model's files do not have `spec.model.digest`, the archive not its `sha256`, or a downloaded file is not "
+        "what the hub announced. The message has both values; it is tried again.",
+        "Correct the digest, or name what has it. For a file of the hub, suspect a proxy.",
         _WARMUP_LOG,
     ),
     Reason.CACHE_FULL: Explanation(
@@ -199,8 +200,8 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         _CLAIM,
     ),
     Reason.UNSAFE_FILES: Explanation(
-        "The repository has its weights only in formats that can run code, or file names that lead outside.",
-        "Choose a repository with safetensors.",
+        "The repository or archive has links, names that lead outside, or weights only in formats that can run code.",
+        "Choose one with safetensors, in plain files.",
         _WARMUP_LOG,
     ),
     Reason.MODEL_INVALID: Explanation(

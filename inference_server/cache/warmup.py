@@ -15,13 +15,14 @@ from typing import Any, Literal, NoReturn
 import structlog
 
 from inference_server import termination
-from inference_server.cache import quantization, volume
+from inference_server.cache import quantization, sources, volume
 from inference_server.cache.download import fetch, remove_code
 from inference_server.cache.failures import WarmupFailure
-from inference_server.cache.hub import Hub
 from inference_server.cache.listing import Listing, metadata_files, weight_files
 from inference_server.cache.progress import Reporter
+from inference_server.cache.remote import Remote
 from inference_server.cache.volume import Manifest
+from inference_server.checkpoint.digest import digest_of
 from inference_server.checkpoint.validation import (
     INDEX,
     CheckpointProblem,
@@ -89,32 +90,29 @@ def warm_up(settings: Settings, reporter: Reporter) -> Verdict:
     Raises:
         WarmupFailure: it cannot be filled.
     """
-    if settings.hub_token == "":
-        raise WarmupFailure("SecretKeyInvalid", "put the hub's token into the Secret: the key holds nothing")
-    root, repo = settings.cache_dir, settings.hub_repo or settings.model_name
-    hub = Hub(settings.hub_endpoint, settings.hub_token)
-    source = volume.source_folder(root, settings.hub_endpoint, repo)
-    listing = hub.resolve(repo, settings.hub_revision)
-    reporter.model(ref=repo, revision=listing.commit)
-    if not listing.commit.isalnum():
-        raise WarmupFailure("HubUnreachable", f"check the endpoint: {listing.commit!r} is no commit")
-    raw = source / listing.commit
+    root, remote = settings.cache_dir, sources.remote(settings)
+    commit = remote.commit()
+    reporter.model(ref=remote.name, revision=commit)
+    raw = remote.folder(root) / commit
     if present := _present(settings, raw):
         return present
-    with volume.writing(root), volume.locked(source, lambda: reporter.waiting(volume.partial_folder(raw))):
+    with volume.writing(root), volume.locked(raw.parent, lambda: reporter.waiting(volume.partial_folder(raw))):
         # Whoever held the lock may have done it all.
         if present := _present(settings, raw):
             return present
-        downloaded = volume.read_manifest(raw) or download(settings, hub, listing, raw, reporter)
+        downloaded = volume.read_manifest(raw)
+        if downloaded is None:
+            with remote.opened(raw, reporter) as listing:
+                downloaded = download(settings, remote, listing, raw, reporter)
         return _quantized(settings, raw, downloaded, reporter)
 
 
-def download(settings: Settings, hub: Hub, listing: Listing, raw: Path, reporter: Reporter) -> Manifest:
+def download(settings: Settings, remote: Remote, listing: Listing, raw: Path, reporter: Reporter) -> Manifest:
     """Bring the commit into `raw`, refusing as early as the facts allow."""
     partial = volume.partial_folder(raw)
     metadata = metadata_files(listing)
     reporter.downloading(sum(file.size for file in listing.files if file.name.endswith(".safetensors")))
-    sha256 = fetch(hub, listing, metadata, partial, reporter.bytes_done)
+    sha256 = fetch(remote, listing, metadata, partial, reporter.bytes_done)
     try:
         config = read_config(partial)
         method = effective_quantization(config, settings.wanted_quantization)
@@ -124,12 +122,13 @@ def download(settings: Settings, hub: Hub, listing: Listing, raw: Path, reporter
         quantized = quantization.expected_size(config, raw_bytes, method) if method != own_quantization(config) else 0
         present = volume.folder_size(partial)
         parts = f"{listing.repo} with {raw_bytes} bytes of weights"
-        volume.check_space(settings.cache_dir, max(0, raw_bytes - present) + quantized, parts)
+        missing_bytes = max(0, raw_bytes - present) + max(0, quantized - listing.passing_bytes)
+        volume.check_space(settings.cache_dir, missing_bytes, parts)
         reporter.downloading(raw_bytes)
-        sha256 |= fetch(hub, listing, weights, partial, reporter.bytes_done)
+        sha256 |= fetch(remote, listing, weights, partial, reporter.bytes_done)
         check_weights(partial)
         remove_code(partial)
-        return volume.publish(raw, listing.commit, volume.digest_of(sha256), own_quantization(config))
+        return volume.publish(raw, listing.commit, digest_of(sha256), own_quantization(config))
     except CheckpointProblem as problem:
         raise WarmupFailure(problem.reason, str(problem)) from problem
 

@@ -15,9 +15,25 @@ from inference_server.checkpoint.safetensors_header import InvalidSafetensors, T
 
 Method = Literal["nf4", "fp4", "int8", "none"]
 Wanted = Literal["auto", "nf4", "fp4", "int8", "none"]
+Finding = Literal["ModelInvalid", "ModelUnsupported", "QuantizationConflict", "DigestMismatch"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+METADATA = (
+    "config.json",
+    INDEX,
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""Everything but weights that a serving pod reads. No code, no duplicates in other formats, no documentation."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack", ".npz")
 
 JSON_LIMIT_BYTES = {"config.json": 4 << 20, "generation_config.json": 4 << 20, INDEX: 64 << 20}
@@ -37,7 +53,7 @@ PLAUSIBLE_MAXIMUM = {
 class CheckpointProblem(Exception):  # noqa: N818 - a finding; `reason` is what conditions.md calls it
     """The checkpoint cannot be served; the text says what to do."""
 
-    def __init__(self, reason: Literal["ModelInvalid", "ModelUnsupported", "QuantizationConflict"], text: str) -> None:
+    def __init__(self, reason: Finding, text: str) -> None:
         super().__init__(text)
         self.reason = reason
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from inference_server.checkpoint.digest import check_digest
 from inference_server.checkpoint.validation import (
     CheckpointProblem,
     Method,
@@ -83,6 +85,8 @@ def load(config: EngineConfig, report: Report) -> LoadedModel:
         LoadFailure: this machine cannot serve it.
     """
     plan = planned(config)
+    if config.expected_digest is not None:
+        check_digest(plan.folder, config.expected_digest, partial(_hashed, report))
     model = _llama(plan, plan.llama, report) if plan.llama is not None else _modules(plan, report)
     # The first pass also does what only happens once: it fills allocators and packs what is quantized.
     first = [0] * min(FIRST_TOKENS, plan.max_model_len)
@@ -122,6 +126,10 @@ def planned(config: EngineConfig) -> Plan:
         pages=tokens // SHARE_OF_PAGES // PAGE_TOKENS if config.prefix_cache else 0,
         llama=llama_config(content, generation_config, max_model_len),
     )
+
+
+def _hashed(report: Report, done: int, total: int) -> None:
+    report(Progress(done=done, total=total, unit="bytes"))
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from llmservice_operator import crd
 from llmservice_operator.schema import Spec
+from tests.support.stage import VERDICT
 
 Manifest = dict[str, Any]
 SIX_LINES: Final[Manifest] = {"model": {"source": {"huggingFace": {"repo": "acme/tiny"}}}}
@@ -165,7 +166,7 @@ _INGRESS: Final[Manifest] = {
     "target": {"type": "Value", "value": 100},
 }
 _CPU: Final[Manifest] = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
-_SOURCES: Final = ("huggingFace", "pvc")
+_SOURCES: Final = ("huggingFace", "pvc", "http", "s3")
 _METRICS: Final = ("type", "resource", "pods", "object", "external")
 _REQUIREMENT: Final[Manifest] = {"key": "model", "operator": "In", "values": ["tiny"]}
 _POLICY: Final[Manifest] = {"type": "Pods", "value": 2, "periodSeconds": 60}
@@ -175,6 +176,10 @@ _ANONYMOUS: Final[Manifest] = {"auth": {"mode": "Anonymous"}}
 BLOCKS: Final[Mapping[str, tuple[Manifest, tuple[str, ...]]]] = {
     "model.source.huggingFace": ({"huggingFace": {"repo": "acme/tiny"}}, _SOURCES),
     "model.source.huggingFace.tokenSecretRef": ({"name": "hub"}, ()),
+    "model.source.http": ({"http": {"url": "https://hub.test/tiny.tar", "sha256": "c" * 64}}, _SOURCES),
+    "model.source.http.tokenSecretRef": ({"name": "artifacts"}, ()),
+    "model.source.s3": ({"s3": {"uri": "s3://models/tiny", "endpoint": "https://hub.test"}}, _SOURCES),
+    "model.source.s3.credentialsSecretRef": ({"name": "buckets"}, ()),
     "model.source.pvc": ({"pvc": {"claimName": "models"}}, _SOURCES),
     "scheduling.tolerations[]": ({"key": "dedicated"}, ()),
     "auth": ({"mode": "APIKey", "apiKeysSecretRef": {"name": "keys"}}, ()),
@@ -266,6 +271,15 @@ VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
     "model.source.huggingFace.tokenSecretRef.key": ("hf", "token.txt"),
     "model.source.pvc.claimName": ("models", "more-models"),
     "model.source.pvc.path": ("acme/tiny", "acme/small"),
+    "model.source.http.url": ("https://hub.test/small.tar.gz", "https://hub.test/models/tiny.zip?signature=a"),
+    "model.source.http.sha256": ("a" * 64, "b" * 64),
+    "model.source.http.tokenSecretRef.name": ("artifacts", "other-artifacts"),
+    "model.source.http.tokenSecretRef.key": ("http", "token.txt"),
+    "model.source.s3.uri": ("s3://models/small", "s3://more-models/tiny/"),
+    "model.source.s3.endpoint": ("https://hub.test", "https://hub.test:443"),
+    "model.source.s3.region": ("eu-central-1",),
+    "model.source.s3.credentialsSecretRef.name": ("buckets", "other-buckets"),
+    "model.digest": (VERDICT["digest"],),
     "model.servedName": ("tiny", "acme/tiny:latest"),
     "engine.quantization.method": ("BitsAndBytesNF4", "BitsAndBytesFP4", "BitsAndBytesInt8", "None"),
     "engine.quantization.computeDtype": ("BFloat16", "Float16", "Float32"),
@@ -308,7 +322,7 @@ VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
     ),
     "auth.apiKeysSecretRef.name": (Set("keys", together={"auth.mode": "APIKey"}), "other-keys"),
     "scaling.provider": ("HPA",),
-    "scaling.minReplicas": (2, 3),
+    "scaling.minReplicas": (2, Set(3, together={"scaling.maxReplicas": 4})),
     "scaling.maxReplicas": (1, 4),
     "scaling.metrics[].type": (
         _metric(resource=_CPU),

@@ -55,7 +55,12 @@ CONFIGURATION: Final[Manifest] = {
             },
         },
     },
-    "allowedEndpoints": ["https://huggingface.co", "https://hub.test"],
+    "allowedEndpoints": [
+        "https://huggingface.co",
+        "https://hub.test",
+        "https://s3.us-east-1.amazonaws.com",
+        "https://s3.eu-central-1.amazonaws.com",
+    ],
 }
 _CLASSES: Final[tuple[Manifest, ...]] = (
     *(
