@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inference_server.cache import volume
+from inference_server.checkpoint.shape import model_shape
 from tests.support.hub.faults import Fault, Kind
 from tests.support.hub.server import Hub, running
 from tests.support.models import write_checkpoint, write_json
@@ -61,6 +62,14 @@ def test_a_model_is_downloaded_whole_and_byte_for_byte(place: Place) -> None:
     assert verdict["path"].endswith(verdict["commit"])
     for file in place.model.iterdir():
         assert (place.served() / file.name).read_bytes() == file.read_bytes()
+
+
+def test_the_verdict_says_what_decides_how_much_memory_the_model_needs(place: Place) -> None:
+    place.warm_up()
+
+    shape = model_shape(place.model)
+    assert shape is not None
+    assert place.said["verdict"]["shape"] == asdict(shape)
 
 
 def test_the_digest_is_that_of_the_sorted_list_of_files(place: Place) -> None:
