@@ -6,6 +6,7 @@ says so without importing torch; run twice at once, the second waits for the fir
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ from inference_server.settings import ConfigurationError, Settings
 from inference_server.state import ServedModel, ServerState
 
 logger = structlog.get_logger(__name__)
+
+_ONE_WORD = re.compile(r"[!-~]+")
+"""What a token is made of; anything else cannot be sent in a header."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,9 @@ def warm_up(settings: Settings, reporter: Reporter) -> Verdict:
     Raises:
         WarmupFailure: it cannot be filled.
     """
-    if settings.hub_token == "":
-        raise WarmupFailure("SecretKeyInvalid", "put the hub's token into the Secret: the key holds nothing")
+    if settings.hub_token is not None and not _ONE_WORD.fullmatch(settings.hub_token):
+        held = "more than one word" if settings.hub_token else "nothing"
+        raise WarmupFailure("SecretKeyInvalid", f"put the hub's token alone into the Secret: the key holds {held}")
     root, repo = settings.cache_dir, settings.hub_repo or settings.model_name
     hub = Hub(settings.hub_endpoint, settings.hub_token)
     source = volume.source_folder(root, settings.hub_endpoint, repo)
