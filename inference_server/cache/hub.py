@@ -43,8 +43,9 @@ class Hub:
     def __init__(self, endpoint: str, token: str | None, repo: str, revision: str) -> None:
         os.environ.update(ENVIRONMENT)
         os.environ.pop("HF_HUB_OFFLINE", None)
-        # It logs every URL, and those of a redirect carry signatures.
-        logging.getLogger("httpx2").setLevel(logging.WARNING)
+        # They log URLs, which carry signatures behind a redirect, and headers that cannot be sent, with the token.
+        for library in ("httpx2", "httpcore2"):
+            logging.getLogger(library).setLevel(logging.WARNING)
         self.name = repo
         self._endpoint = endpoint.rstrip("/")
         self._token: str | bool = token or False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import SecretStr
 
 from inference_server.cache.failures import WarmupFailure
@@ -12,12 +14,15 @@ from inference_server.cache.s3 import S3
 from inference_server.cache.sigv4 import Credentials
 from inference_server.settings import Settings
 
+_ONE_WORD = re.compile(r"[!-~]+")
+"""What a token is made of; anything else cannot be sent in a header."""
+
 
 def remote(settings: Settings) -> Remote:
     """Return the model's place.
 
     Raises:
-        WarmupFailure: a token or key is given and empty.
+        WarmupFailure: a token or key is given and empty, or cannot be one.
     """
     if settings.http_url is not None:
         assert settings.http_sha256 is not None, "the settings have both or none"
@@ -25,10 +30,8 @@ def remote(settings: Settings) -> Remote:
         return HttpArchive(settings.http_url, settings.http_sha256, token, settings.endpoints)
     if settings.s3_uri is not None:
         return S3(settings.s3_uri, settings.s3_endpoint, settings.s3_region, _credentials(settings))
-    if settings.hub_token == "":
-        raise _nothing("the hub's token")
-    repo = settings.hub_repo or settings.model_name
-    return Hub(settings.hub_endpoint, settings.hub_token, repo, settings.hub_revision)
+    token = _one_word("the hub's token", settings.hub_token)
+    return Hub(settings.hub_endpoint, token, settings.hub_repo or settings.model_name, settings.hub_revision)
 
 
 def _credentials(settings: Settings) -> Credentials | None:
@@ -40,12 +43,11 @@ def _credentials(settings: Settings) -> Credentials | None:
 
 
 def _held(name: str, secret: SecretStr | None) -> str | None:
-    if secret is None:
-        return None
-    if not (value := secret.get_secret_value().strip()):
-        raise _nothing(name)
+    return _one_word(name, None if secret is None else secret.get_secret_value().strip())
+
+
+def _one_word(name: str, value: str | None) -> str | None:
+    if value is not None and not _ONE_WORD.fullmatch(value):
+        held = "more than one word" if value else "nothing"
+        raise WarmupFailure("SecretKeyInvalid", f"put {name} alone into the Secret: the key holds {held}")
     return value
-
-
-def _nothing(name: str) -> WarmupFailure:
-    return WarmupFailure("SecretKeyInvalid", f"put {name} into the Secret: the key holds nothing")

@@ -178,10 +178,10 @@ async def _serving(health: http.Health, port: int | None) -> AsyncIterator[None]
     if port is None:
         yield
         return
-    runner = web.AppRunner(http.application(health), access_log=http.ACCESS_LOG)
+    runner = web.AppRunner(http.application(health), access_log=http.ACCESS_LOG, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host=None, port=port, shutdown_timeout=1.0).start()
+        await web.TCPSite(runner, host=None, port=port).start()
         yield
     finally:
         await runner.cleanup()

@@ -346,8 +346,11 @@ def test_a_gated_model_needs_the_token_that_may_read_it(place: Place) -> None:
     assert place.warm_up(hugging_face_hub_token="hf_right\n") == 0
 
 
-def test_an_empty_token_is_refused_without_a_request(place: Place) -> None:
-    assert place.fails(hugging_face_hub_token="\n")[:2] == (65, "SecretKeyInvalid")
+@pytest.mark.parametrize("token", ["\n", "hf_right\nhf_other", "hf right", "hf_\x00right", "hf_r\u00efght"])
+def test_what_is_no_token_is_refused_without_a_request(place: Place, token: str) -> None:
+    code, reason, message = place.fails(hugging_face_hub_token=token)
+    assert (code, reason) == (65, "SecretKeyInvalid")
+    assert "hf_" not in message
     assert place.hub.requests == []
 
 

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import httpx
 
@@ -37,6 +37,14 @@ PATHS = {
 }
 CLUSTER_WIDE = {"PersistentVolume": "api/v1/persistentvolumes"}
 OURS = "app.kubernetes.io/managed-by=llmservice-operator"
+
+
+class Right(NamedTuple):
+    """A verb on a resource, or on a subresource as in "pods/log"."""
+
+    group: str
+    resource: str
+    verb: str
 
 
 class MissingError(Exception):
@@ -171,6 +179,21 @@ def denied(plane: ControlPlane, user: str) -> list[str]:
         for entry in _audited(plane)
         if entry["user"]["username"] == user and entry.get("responseStatus", {}).get("code") == forbidden
     ]
+
+
+def used(plane: ControlPlane, user: str) -> set[Right]:
+    """Return the rights that the requests of `user` took so far, from the audit log."""
+    forbidden, created = 403, 201
+    rights = set()
+    for entry in _audited(plane):
+        target, code = entry.get("objectRef", {}), entry.get("responseStatus", {}).get("code")
+        if entry["user"]["username"] != user or code == forbidden or "resource" not in target:
+            continue
+        resource = "/".join(target[field] for field in ("resource", "subresource") if field in target)
+        # An apply of what is not there is a create too.
+        verbs = {entry["verb"]} | ({"create"} if code == created else set())
+        rights |= {Right(target.get("apiGroup", ""), resource, verb) for verb in verbs}
+    return rights
 
 
 def _audited(plane: ControlPlane) -> list[Manifest]:
