@@ -167,6 +167,11 @@ bench-engine: env ## our engine against what transformers offers, in process
 bench-rollout: images ## what clients notice of 20 changes of a service under load (BENCH="--rollouts 2 --requests 1" for less)
 	$(ENTER) $(PY) -m benchmarks.rollout --images $(IMAGE_REFS) $(BENCH)
 
+.PHONY: bench-scale
+bench-scale: env binaries ## a thousand services on a control plane whose nodes kwok plays (BENCH="--sizes 20 --idle-seconds 10" for less)
+	$(CLUSTER) build kwok
+	$(PY) -m benchmarks.scale $(BENCH)
+
 .PHONY: bench-report
 bench-report: env ## write docs/benchmarks.md from the newest results
 	$(PY) -m benchmarks report
