@@ -10,7 +10,8 @@ import random
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.campaign.fields import SIX_LINES, WITHOUT_VALUES, Edit, edits, leaves
+from tests.campaign.field_values import VALUES
+from tests.campaign.fields import SIX_LINES, Edit, edits
 from tests.campaign.scenarios import SPECS
 
 Manifest = dict[str, Any]
@@ -62,7 +63,7 @@ def is_possible(before: Manifest, after: Manifest) -> bool:
 
 
 def _groups(round_number: int) -> list[list[str]]:
-    fields = sorted(set(leaves()) - WITHOUT_VALUES)
+    fields = sorted(VALUES)
     random.Random(round_number).shuffle(fields)
     groups = -(-len(fields) // FIELDS_IN_A_CHAIN)
     return [fields[first::groups] for first in range(groups)]

@@ -25,6 +25,7 @@ from tests.support.stage import condition, llmservice
 
 Manifest = dict[str, Any]
 QUIET_SECONDS: Final = 0.5
+LONGEST_MOVE_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.1
 _PROFILE: Final[Manifest] = {**SETTINGS["profiles"]["cpu"], "storageClassName": "campaign-standard"}
 CONFIGURATION: Final[Manifest] = {
@@ -114,11 +115,12 @@ class Place:
     async def quiet(self) -> str:
         """Return the end state once it stays."""
         found = await end_state(self.api)
-        while True:
-            await asyncio.sleep(QUIET_SECONDS)
-            if (now := await end_state(self.api)) == found:
-                return found
-            found = now
+        async with asyncio.timeout(LONGEST_MOVE_SECONDS):
+            while True:
+                await asyncio.sleep(QUIET_SECONDS)
+                if (now := await end_state(self.api)) == found:
+                    return found
+                found = now
 
     async def differs(self, expected: str, within_seconds: float) -> str:
         """Wait for the expected end state; return how what there is differs from it after the deadline."""

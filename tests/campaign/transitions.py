@@ -37,7 +37,7 @@ async def outcomes(plane: ControlPlane, number: int, most: int | None = None) ->
         await place.api.eventually(f"the base of chain {number}", place.is_settled, TWIN_SECONDS)
         for index, step in enumerate(plan.steps):
             complaint = await _complaint(place, step, twins)
-            if step.is_compared:
+            if step.is_compared or complaint:
                 yield Outcome(f"chain {number}, step {index}, {step.name}", happened=True, complaint=complaint)
         for task in running:
             task.cancel()

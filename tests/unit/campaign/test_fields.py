@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.campaign.fields import SIX_LINES, VALUES, WITHOUT_VALUES, Edit, Set, edits, leaves
+from tests.campaign.field_values import VALUES, WITHOUT_VALUES, Set
+from tests.campaign.fields import SIX_LINES, Edit, edits, leaves
 
 
 def test_every_leaf_field_has_values() -> None:
