@@ -23,8 +23,12 @@ CRD_FILE = Path(__file__).parents[2] / "crds" / "llmservice.yaml"
 
 @contextmanager
 def control_plane(directory: Path) -> Iterator[ControlPlane]:
-    """Run a control plane of its own below `directory`, on free loopback ports, that knows LLMServices."""
-    with ControlPlane(directory) as plane:
+    """Run a control plane of its own below `directory`, on free loopback ports, that knows LLMServices.
+
+    Image volumes are on, as they are by default from Kubernetes 1.35.
+    """
+    gates = {"kube-apiserver": ["--feature-gates=ImageVolume=true"]}
+    with ControlPlane(directory, extra_arguments=gates) as plane:
         plane.kubectl("apply", "--server-side", "--filename", str(CRD_FILE))
         plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/llmservices.llmservice.dev")
         yield plane
