@@ -152,7 +152,7 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
     ),
     Reason.DOWNLOADED: Explanation("The warm-up downloaded the model."),
     Reason.ALREADY_PRESENT: Explanation("The volume had the model already."),
-    Reason.NOT_REQUIRED: Explanation("The model is on a volume of its own (source `pvc`)."),
+    Reason.NOT_REQUIRED: Explanation("The model is mounted as it is (sources `pvc` and `image`)."),
     Reason.DOWNLOADING: Explanation(
         "The warm-up downloads the model.", "Wait; the column Progress shows how far.", _WARMUP_LOG
     ),

@@ -44,13 +44,9 @@ class HttpArchive:
         if _sha256_of(path) != self._sha256:
             self._fetch(path, reporter)
         reporter.unpacking()
-        try:
-            with archive.opened(path, self.name, shutil.disk_usage(raw.parent).total) as self._archive:
-                yield Listing(self.name, self._sha256, self._archive.files, passing_bytes=path.stat().st_size)
-        except WarmupFailure as failure:
-            if not failure.may_pass:
-                path.unlink()
-            raise
+        # One that is refused stays: whoever tries again would otherwise bring gigabytes to refuse them again.
+        with archive.opened(path, self.name, shutil.disk_usage(raw.parent).total) as self._archive:
+            yield Listing(self.name, self._sha256, self._archive.files, passing_bytes=path.stat().st_size)
         path.unlink()
 
     def download(self, file: RemoteFile, target: Path, written: Callable[[int], None]) -> None:

@@ -83,7 +83,7 @@ class Transfer:
                 self._append(client, url, partial, begun)
                 partial.sync()
 
-        self._repeated(append)
+        self._repeated(append, lambda: target.stat().st_size if target.is_file() else 0)
 
     def read(self, url: str) -> bytes:
         """Return a small document.
@@ -99,13 +99,16 @@ class Transfer:
 
         return self._repeated(once)
 
-    def _repeated(self, action: Callable[[httpx2.Client], Result]) -> Result:
-        waits = iter(RETRY_WAITS_SECONDS)
+    def _repeated(self, action: Callable[[httpx2.Client], Result], size: Callable[[], int] = lambda: 0) -> Result:
+        """Return what `action` does, tried until it fails several times without `size` having grown."""
+        waits, before = iter(RETRY_WAITS_SECONDS), size()
         with httpx2.Client(timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}) as client:
             while True:
                 try:
                     return action(client)
                 except (httpx2.TransportError, Unreachable) as error:
+                    if (now := size()) > before:
+                        waits, before = iter(RETRY_WAITS_SECONDS), now
                     if (wait := next(waits, None)) is None:
                         why = str(error) if isinstance(error, Unreachable) else type(error).__name__
                         text = f"check the address, the network and the proxy: {self.name} cannot be had ({why})"

@@ -84,6 +84,8 @@ class Allow(_Section):
     """Values of `scheduling.runtimeClassName`."""
     storage_classes: list[str] | None = None
     """Values of `cache.storageClassName`."""
+    model_images: list[str] | None = None
+    """Values of `model.source.image.reference`, as in `registry.example.com/models/*`."""
     gpu_resource_names: list[str] | None = None
     """Values of `resources.gpu.resourceName`."""
     max_replicas: Annotated[int, Field(ge=1, le=100)] = 100

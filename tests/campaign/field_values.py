@@ -37,7 +37,7 @@ _INGRESS: Final[Manifest] = {
     "target": {"type": "Value", "value": 100},
 }
 _CPU: Final[Manifest] = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
-_SOURCES: Final = ("huggingFace", "pvc", "http", "s3")
+_SOURCES: Final = ("huggingFace", "pvc", "http", "s3", "image")
 _METRICS: Final = ("type", "resource", "pods", "object", "external")
 _REQUIREMENT: Final[Manifest] = {"key": "model", "operator": "In", "values": ["tiny"]}
 _POLICY: Final[Manifest] = {"type": "Pods", "value": 2, "periodSeconds": 60}
@@ -51,6 +51,7 @@ BLOCKS: Final[Mapping[str, tuple[Manifest, tuple[str, ...]]]] = {
     "model.source.http.tokenSecretRef": ({"name": "artifacts"}, ()),
     "model.source.s3": ({"s3": {"uri": "s3://models/tiny", "endpoint": "https://hub.test"}}, _SOURCES),
     "model.source.s3.credentialsSecretRef": ({"name": "buckets"}, ()),
+    "model.source.image": ({"image": {"reference": "registry.test/models/tiny:1"}}, _SOURCES),
     "model.source.pvc": ({"pvc": {"claimName": "models"}}, _SOURCES),
     "scheduling.tolerations[]": ({"key": "dedicated"}, ()),
     "auth": ({"mode": "APIKey", "apiKeysSecretRef": {"name": "keys"}}, ()),
@@ -150,6 +151,8 @@ VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
     "model.source.s3.endpoint": ("https://hub.test", "https://hub.test:443"),
     "model.source.s3.region": ("eu-central-1",),
     "model.source.s3.credentialsSecretRef.name": ("buckets", "other-buckets"),
+    "model.source.image.reference": ("registry.test/models/small:1", "registry.test/models/tiny@sha256:" + "d" * 64),
+    "model.source.image.path": ("models/tiny", "models/small"),
     "model.digest": (VERDICT["digest"],),
     "model.servedName": ("tiny", "acme/tiny:latest"),
     "engine.quantization.method": ("BitsAndBytesNF4", "BitsAndBytesFP4", "BitsAndBytesInt8", "None"),

@@ -18,6 +18,8 @@ Spec = dict[str, Any]
 NAMESPACE = "policies"
 USER = "wilma"
 HUB = {"repo": "acme/tiny"}
+ARCHIVE = {"url": "https://models.test/tiny.tar", "sha256": "0" * 64}
+FOLDER = {"uri": "s3://models/tiny", "endpoint": "https://s3.test"}
 WITHOUT: Spec = {"model": {"source": {"huggingFace": HUB}}}
 """A spec that names nothing."""
 
@@ -52,6 +54,18 @@ TOKEN = Reference(
     "get",
     {"model": {"source": {"huggingFace": {**HUB, "tokenSecretRef": {"name": "MINE"}}}}},
 )
+HTTP = Reference(
+    "spec.model.source.http.tokenSecretRef",
+    "Secret",
+    "get",
+    {"model": {"source": {"http": {**ARCHIVE, "tokenSecretRef": {"name": "MINE"}}}}},
+)
+BUCKET = Reference(
+    "spec.model.source.s3.credentialsSecretRef",
+    "Secret",
+    "get",
+    {"model": {"source": {"s3": {**FOLDER, "credentialsSecretRef": {"name": "MINE"}}}}},
+)
 KEYS = Reference(
     "spec.auth.apiKeysSecretRef",
     "Secret",
@@ -66,7 +80,7 @@ CLAIM = Reference(
 )
 CACHE = Reference("spec.cache.claimName", "PersistentVolumeClaim", "update", {"cache": {"claimName": "MINE"}})
 each_reference = pytest.mark.parametrize(
-    "reference", [TOKEN, KEYS, CLAIM, CACHE], ids=lambda reference: reference.field
+    "reference", [TOKEN, HTTP, BUCKET, KEYS, CLAIM, CACHE], ids=lambda reference: reference.field
 )
 
 
@@ -181,21 +195,34 @@ def test_a_right_in_another_namespace_does_not_count(
     assert _is_refused(user.create(llmservice(reference.naming(mine), mine, NAMESPACE)), reference, mine)
 
 
+OTHER = {"huggingFace": {"revision": "v2"}, "http": {"sha256": "1" * 64}, "s3": {"region": "eu-central-1"}}
+"""Edits of each source that its secret still serves for."""
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("reference", "source", "change"),
     [
-        pytest.param({"tokenSecretRef": {"key": "password"}}, id="another key of the Secret"),
-        pytest.param({"endpoint": "https://hub.example.com"}, id="the token to another hub"),
-        pytest.param({"repo": "acme/private"}, id="another repository with the token"),
+        pytest.param(TOKEN, "huggingFace", {"tokenSecretRef": {"key": "password"}}, id="another key of the Secret"),
+        pytest.param(TOKEN, "huggingFace", {"endpoint": "https://hub.example.com"}, id="the token to another hub"),
+        pytest.param(TOKEN, "huggingFace", {"repo": "acme/private"}, id="another repository with the token"),
+        pytest.param(HTTP, "http", {"url": "https://models.test/private.tar"}, id="another archive with the token"),
+        pytest.param(BUCKET, "s3", {"uri": "s3://private/model"}, id="another bucket with the credentials"),
+        pytest.param(BUCKET, "s3", {"endpoint": "https://other.test"}, id="the credentials to another server"),
     ],
 )
-def test_a_token_serves_for_what_it_was_named_for(
-    plane: ControlPlane, admin: ApiClient, user: ApiClient, mine: str, change: Spec
+def test_a_secret_serves_for_what_it_was_named_for(
+    plane: ControlPlane,
+    admin: ApiClient,
+    user: ApiClient,
+    mine: str,
+    reference: Reference,
+    source: str,
+    change: Spec,
 ) -> None:
-    assert admin.create(llmservice(TOKEN.naming(mine), mine, NAMESPACE)).accepted
-    edit = {"spec": {"model": {"source": {"huggingFace": change}}}}
-    assert _is_refused(user.patch(mine, edit), TOKEN, mine)
-    assert user.patch(mine, {"spec": {"model": {"source": {"huggingFace": {"revision": "v2"}}}}}).accepted
+    assert admin.create(llmservice(reference.naming(mine), mine, NAMESPACE)).accepted
+    edit = {"spec": {"model": {"source": {source: change}}}}
+    assert _is_refused(user.patch(mine, edit), reference, mine)
+    assert user.patch(mine, {"spec": {"model": {"source": {source: OTHER[source]}}}}).accepted
     let(plane, NAMESPACE, USER, "get", "secrets", mine)
     assert user.patch(mine, edit).accepted
 

@@ -14,10 +14,13 @@ from llmservice_operator.schema import LLMService, parse
 from llmservice_operator.settings import Settings
 from tests.support.builders import NOW, cached, make_settings
 from tests.support.controlplane import ControlPlane
-from tests.support.specs import FULL_PROFILE, FULL_SPEC, SCALING
+from tests.support.specs import FULL_PROFILE, FULL_SPEC, HTTP_SOURCE, IMAGE_SOURCE, S3_SOURCE, SCALING
 
 HUB = {"huggingFace": {"repo": "google/gemma-3-270m"}}
 MINIMAL: dict[str, Any] = {"model": {"source": HUB}}
+LISTED = make_settings(
+    allowedEndpoints=["https://huggingface.co", "https://models.example.com", "http://minio.storage:9000"]
+)
 NODE_PORT = {"type": "NodePort", "sessionAffinity": "ClientIP"}
 
 
@@ -69,6 +72,9 @@ def missing(wanted: Any, live: Any, path: str = "") -> list[str]:
             id="node port",
         ),
         pytest.param({"model": {"source": {"pvc": {"claimName": "models"}}}}, make_settings(), id="source pvc"),
+        pytest.param({"model": {"source": IMAGE_SOURCE}}, make_settings(), id="source image"),
+        pytest.param({"model": {"source": HTTP_SOURCE}}, LISTED, id="source http"),
+        pytest.param({"model": {"source": S3_SOURCE}}, LISTED, id="source s3"),
         pytest.param({**MINIMAL, "networkPolicy": {"mode": "Offline"}}, make_settings(), id="offline"),
     ],
 )
@@ -76,7 +82,8 @@ def test_every_child_is_stored_as_it_is_rendered_and_an_equal_apply_changes_noth
     plane: ControlPlane, namespace: str, tmp_path: Path, spec: Manifest, settings: Settings
 ) -> None:
     llmservice = created(plane, namespace, spec, tmp_path)
-    before = Children() if "pvc" in spec["model"]["source"] else cached(llmservice, settings)
+    is_mounted = {"pvc", "image"} & spec["model"]["source"].keys()
+    before = Children() if is_mounted else cached(llmservice, settings)
     for manifest in desired(llmservice, before, settings, NOW).manifests:
         stored = applied(plane, manifest, tmp_path)
         assert missing(manifest, stored) == [], manifest["kind"]

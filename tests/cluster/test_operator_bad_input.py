@@ -11,7 +11,16 @@ import pytest
 from tests.support.api import Api, Manifest
 from tests.support.controlplane import ControlPlane
 from tests.support.running_operator import running_operator
-from tests.support.stage import condition, finish_warmup, llmservice, make_pods_ready, pods, serve, wait_condition
+from tests.support.stage import (
+    VERDICT,
+    condition,
+    finish_warmup,
+    llmservice,
+    make_pods_ready,
+    pods,
+    serve,
+    wait_condition,
+)
 
 SHOWN_SECONDS = 15.0
 """The operator reads events of what is older than five seconds, then every three."""
@@ -85,3 +94,20 @@ async def test_c39_a_storage_class_that_does_not_exist_is_named_and_can_be_chang
     await serve(api, "llama")
     healed = await wait_condition(api, "llama", "ConfigurationValid", "True", "Valid")
     assert "Stalled" not in _types(healed, "True")
+
+
+async def test_files_with_another_digest_than_asked_for_are_not_rolled_out(api: Api) -> None:
+    there, wanted = VERDICT["digest"], "sha256:" + "cd" * 32
+    await api.create(llmservice("llama"))
+    served = await serve(api, "llama")
+    assert served["status"]["model"]["digest"] == there
+    before = await api.get("Deployment", "llama")
+    await api.merge("LLMService", "llama", {"spec": {"model": {"digest": wanted}}})
+    refused = await wait_condition(api, "llama", "ModelCached", "False", "DigestMismatch")
+    assert f"have {there}, not {wanted}" in condition(refused, "ModelCached")["message"]
+    assert condition(refused, "Serving")["status"] == "True"
+
+    await api.merge("LLMService", "llama", {"spec": {"model": {"digest": there}}})
+    await wait_condition(api, "llama", "Ready", "True")
+    after = await api.get("Deployment", "llama")
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]

@@ -191,3 +191,10 @@ def test_e09_a_gpu_that_is_not_there_is_a_configuration_failure(plain: Path, mon
         loading(plain, device="cuda")
 
     assert (failure.value.reason, failure.value.exit_code) == ("EngineFailed", 78)
+
+
+def test_files_with_another_digest_than_asked_for_are_refused(plain: Path) -> None:
+    with pytest.raises(CheckpointProblem, match=r"correct spec\.model\.digest") as problem:
+        loading(plain, quantization="none", expected_digest="sha256:" + "ab" * 32)
+
+    assert problem.value.reason == "DigestMismatch"

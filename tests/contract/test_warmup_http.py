@@ -134,6 +134,13 @@ def test_a_broken_connection_is_taken_up_where_it_ended(place: Place) -> None:
     assert place.ranges() == [None, f"bytes={size // 2}-"]
 
 
+def test_a_connection_that_breaks_again_and_again_is_taken_up_as_long_as_more_comes(place: Place) -> None:
+    place.archive()
+    place.web.faults.arm(Fault("cut", times=4))
+
+    assert place.warm_up() == 0
+
+
 def test_what_a_crash_left_is_taken_up_by_the_next_warm_up(place: Place) -> None:
     archive = place.archive()
     place.partial.parent.mkdir(parents=True)
@@ -268,7 +275,7 @@ def test_a_url_off_the_list_is_not_asked(place: Place) -> None:
 # What is in the archive.
 
 
-def test_a_link_is_refused_and_the_archive_is_not_kept(place: Place) -> None:
+def test_a_link_is_refused_and_not_downloaded_again(place: Place) -> None:
     (place.model / "vocab.json").symlink_to("/etc/passwd")
     place.archive()
 
@@ -276,7 +283,9 @@ def test_a_link_is_refused_and_the_archive_is_not_kept(place: Place) -> None:
 
     assert (code, reason) == (65, "UnsafeFiles")
     assert "vocab.json" in message
-    assert not place.partial.exists()
+    place.web.requests.clear()
+    assert place.fails()[:2] == (65, "UnsafeFiles")
+    assert place.web.requests == []
 
 
 def test_what_is_no_archive_is_named(place: Place) -> None:

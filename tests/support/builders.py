@@ -242,7 +242,8 @@ def cached(llmservice: LLMService, settings: Settings) -> Children:
 
 def serving(llmservice: LLMService, settings: Settings) -> Children:
     """Return the children of `llmservice` when everything it asks for is there."""
-    before = Children() if llmservice.spec.model.source.pvc else cached(llmservice, settings)
+    source = llmservice.spec.model.source
+    before = Children() if source.pvc or source.image else cached(llmservice, settings)
     live = [as_live(item) for item in desired(llmservice, before, settings, NOW).manifests]
     deployment = rolled_out(manifest_of(tuple(live), "Deployment"))
     rest = [item for item in live if item["kind"] not in ("Deployment", "PersistentVolumeClaim", "Job")]

@@ -25,8 +25,15 @@ CRD_FILE = Path(__file__).parents[2] / "crds" / "llmservice.yaml"
 
 @contextmanager
 def control_plane(directory: Path) -> Iterator[ControlPlane]:
-    """Run a control plane of its own below `directory`, on free loopback ports, that knows LLMServices."""
-    with ControlPlane(directory, extra_arguments={"kube-controller-manager": [AUTOSCALER_PERIOD]}) as plane:
+    """Run a control plane of its own below `directory`, on free loopback ports, that knows LLMServices.
+
+    Image volumes are on, as they are by default from Kubernetes 1.35.
+    """
+    arguments = {
+        "kube-apiserver": ["--feature-gates=ImageVolume=true"],
+        "kube-controller-manager": [AUTOSCALER_PERIOD],
+    }
+    with ControlPlane(directory, extra_arguments=arguments) as plane:
         plane.kubectl("apply", "--server-side", "--filename", str(CRD_FILE))
         plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/llmservices.llmservice.dev")
         yield plane

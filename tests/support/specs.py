@@ -62,6 +62,8 @@ HTTP_SOURCE: dict[str, Any] = {
     }
 }
 
+IMAGE_SOURCE: dict[str, Any] = {"image": {"reference": "registry.example.com/models/gemma:270m", "path": "gemma"}}
+
 S3_SOURCE: dict[str, Any] = {
     "s3": {
         "uri": "s3://models/gemma/270m/",

@@ -57,7 +57,7 @@ class CachedModel:
 
 
 def cached_model(llmservice: LLMService, values: Effective, children: Children) -> CachedModel | None:
-    """Return the state of the cache, or None for source pvc, which has none."""
+    """Return the state of the cache, or None for a source that pods mount as it is."""
     wanted = download(llmservice, values)
     if wanted is None:
         return None
@@ -96,7 +96,7 @@ def served_model(llmservice: LLMService, cache: CachedModel | None, children: Ch
 
     None when neither is there: then no pod can start, and none may ask for a GPU.
     """
-    wanted = model_facts.of_volume(llmservice) if cache is None else cache.facts
+    wanted = model_facts.of_mounted(llmservice) if cache is None else cache.facts
     return wanted or model_facts.of_deployment(children.deployment)
 
 

@@ -49,9 +49,8 @@ def _environment(llmservice: LLMService, values: Effective, facts: ModelFacts) -
     }
     if facts.commit:
         data |= {"LLMSERVICE_MODEL_REVISION": facts.commit, "LLMSERVICE_MODEL_DIGEST": facts.digest}
-    elif spec.model.digest is not None:
-        # No warm-up has looked at these files.
-        data["LLMSERVICE_EXPECTED_DIGEST"] = spec.model.digest
+    if facts.expected_digest:
+        data["LLMSERVICE_EXPECTED_DIGEST"] = facts.expected_digest
     if values.max_model_len is not None:
         data["LLMSERVICE_MAX_MODEL_LEN"] = str(values.max_model_len)
     if spec.rollout.verification is not None:

@@ -74,6 +74,7 @@ def _window(llmservice: LLMService) -> Iterator[Problem]:
 
 def _not_allowed(llmservice: LLMService, profile: Profile, settings: Settings) -> Iterator[str]:
     spec, allow = llmservice.spec, profile.allow
+    image = spec.model.source.image
     yield from _unlisted("spec.service.type", [spec.service.type], allow.service_types)
     yield from _unlisted("spec.service.annotations", spec.service.annotations, allow.service_annotation_keys)
     yield from _unlisted("spec.scheduling.nodeSelector", spec.scheduling.node_selector, allow.node_selector_keys)
@@ -83,6 +84,7 @@ def _not_allowed(llmservice: LLMService, profile: Profile, settings: Settings) -
         ("spec.scheduling.priorityClassName", spec.scheduling.priority_class_name, allow.priority_classes),
         ("spec.scheduling.runtimeClassName", spec.scheduling.runtime_class_name, allow.runtime_classes),
         ("spec.cache.storageClassName", spec.cache.storage_class_name, allow.storage_classes),
+        ("spec.model.source.image.reference", None if image is None else image.reference, allow.model_images),
         ("spec.resources.gpu.resourceName", spec.resources.gpu.resource_name, allow.gpu_resource_names),
     ):
         yield from _unlisted(path, [] if value is None else [value], patterns)

@@ -118,7 +118,7 @@ def _volumes(llmservice: LLMService, values: Effective, facts: ModelFacts) -> li
     """
     volumes: list[tuple[Manifest, Manifest]] = [
         (
-            {"name": "model", "persistentVolumeClaim": {"claimName": facts.claim}},
+            {"name": "model", **_model_volume(values, facts)},
             {"name": "model", "mountPath": facts.mount, "readOnly": True},
         ),
         ({"name": "tmp", "emptyDir": {}}, {"name": "tmp", "mountPath": "/tmp"}),  # noqa: S108 - inside the container
@@ -141,3 +141,9 @@ def _volumes(llmservice: LLMService, values: Effective, facts: ModelFacts) -> li
     if prompts:
         volumes.append(verification.volume(llmservice, of_data(llmservice, prompts)["metadata"]["name"]))
     return volumes
+
+
+def _model_volume(values: Effective, facts: ModelFacts) -> Manifest:
+    if facts.source == "image":
+        return {"image": {"reference": facts.image, "pullPolicy": values.profile.image_pull_policy}}
+    return {"persistentVolumeClaim": {"claimName": facts.claim}}

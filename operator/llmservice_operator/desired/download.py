@@ -6,7 +6,7 @@ from llmservice_operator.desired.effective import Effective
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 from llmservice_operator.schema.references import SecretKeyReference
-from llmservice_operator.schema.source import ClaimSource, HttpSource, HuggingFaceSource, S3Source
+from llmservice_operator.schema.source import ClaimSource, HttpSource, HuggingFaceSource, ImageSource, S3Source
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def download(llmservice: LLMService, values: Effective) -> Download | None:
             return _from_web(http, values)
         case S3Source() as s3:
             return _from_bucket(s3)
-        case ClaimSource():
+        case ClaimSource() | ImageSource():
             return None
 
 

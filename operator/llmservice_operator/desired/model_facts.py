@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from llmservice_operator import names
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
+from llmservice_operator.schema.source import ClaimSource, ImageSource
 
 CACHE_MOUNT = "/cache"
 VOLUME_MOUNT = "/model"
@@ -30,20 +31,23 @@ _METHODS = {
 class ModelFacts:
     """Everything that tells one model from another, for a pod and for its clients."""
 
-    source: Literal["cache", "volume"]
-    """`cache`: files that a warm-up left on `claim`; `volume`: the user's own claim, source pvc."""
+    source: Literal["cache", "volume", "image"]
+    """`cache`: files that a warm-up left on `claim`; `volume`: the user's own claim, source pvc; `image`: one's
+    content.
+    """
     key: str
-    """The warm-up key, or for source pvc a hash of the same kind."""
+    """The warm-up key, or for what is mounted as it is a hash of the same kind."""
     ref: str
-    """The model as people name it: the hub's repo, or claim[/path]."""
+    """The model as people name it."""
     served_name: str
     claim: str
+    """Empty for an image."""
     volume: str
     """The uid of a claim of our own, since another one of the same name is empty; "" for others' claims."""
     path: str
     """The folder below the volume's root; empty is the root."""
     commit: str
-    """Empty for source pvc, like `digest`."""
+    """Empty for what is mounted as it is, like `digest`."""
     digest: str
     quantization: str
     """As in LLMSERVICE_QUANTIZATION."""
@@ -51,6 +55,10 @@ class ModelFacts:
     double_quant: bool
     bytes: int
     """Size of the files that are loaded; 0 when unknown."""
+    image: str = ""
+    """Reference of the image that holds the files."""
+    expected_digest: str = ""
+    """What the server has to find, of files that no warm-up has seen."""
 
     @property
     def mount(self) -> str:
@@ -64,9 +72,12 @@ class ModelFacts:
 
     def annotation(self) -> str:
         """Return the facts as the text of the template's annotation."""
-        return dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        known = {name: value for name, value in asdict(self).items() if value or name not in _LATER}
+        return dumps(known, sort_keys=True, separators=(",", ":"))
 
 
+_LATER = frozenset({"image", "expected_digest"})
+"""Left out while empty: a new word in every template would replace every pod."""
 _FACTS = TypeAdapter(ModelFacts)
 
 
@@ -84,22 +95,31 @@ def of_deployment(deployment: Manifest | None) -> ModelFacts | None:
     return of_template(deployment["spec"]["template"]) if deployment else None
 
 
-def of_volume(llmservice: LLMService) -> ModelFacts:
-    """Return the facts of a model with source pvc, which needs no warm-up: all of them stand in the spec."""
-    source = llmservice.spec.model.source.pvc
-    assert source is not None
+def of_mounted(llmservice: LLMService) -> ModelFacts:
+    """Return the facts of a model that pods mount as it is, without a warm-up: all of them stand in the spec."""
+    source = llmservice.spec.model.source.one
+    kind: Literal["volume", "image"]
+    match source:
+        case ClaimSource(claim_name=claim):
+            kind, image = "volume", ""
+        case ImageSource(reference=image):
+            kind, claim = "image", ""
+        case _:
+            raise AssertionError("every other source has a warm-up")
     choices = quantization_choices(llmservice)
     return ModelFacts(
-        source="volume",
+        source=kind,
         key=names.short_hash({"ref": ref(llmservice), **choices}),
         ref=ref(llmservice),
         served_name=served_name(llmservice),
-        claim=source.claim_name,
+        claim=claim,
         volume="",
         path=source.path.rstrip("/"),
         commit="",
         digest="",
         bytes=0,
+        image=image,
+        expected_digest=llmservice.spec.model.digest or "",
         **choices,
     )
 

@@ -25,7 +25,7 @@ class Warmup:
 def warmup(
     llmservice: LLMService, values: Effective, cache: CachedModel | None, children: Children, now: datetime
 ) -> Warmup:
-    """Return what is to happen to the warm-up Jobs of `llmservice`, none of which it needs with source pvc."""
+    """Return what is to happen to the warm-up Jobs of `llmservice`, none for a model that is mounted."""
     surplus = tuple(prune.surplus_jobs(cache, children))
     if cache is None:
         return Warmup(deletions=surplus)

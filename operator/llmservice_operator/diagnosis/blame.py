@@ -19,6 +19,7 @@ _OWN = frozenset(
         Reason.CRASH_LOOP,
         Reason.OUT_OF_MEMORY,
         Reason.ENGINE_FAILED,
+        Reason.DIGEST_MISMATCH,
         Reason.MODEL_INVALID,
         Reason.MODEL_UNSUPPORTED,
         Reason.CONTEXT_TOO_LONG,

@@ -69,23 +69,30 @@ def trouble(pod: Manifest, container: str, events: tuple[Manifest, ...]) -> Trou
     status = container_status(pod, container)
     return (
         scheduler.of_pod(pod)
-        or _waiting(status)
+        or _waiting(pod, status)
         or why_it_ended(pod, container)
         or _mounts(pod, status, events)
         or _lost(pod, status)
     )
 
 
-def _waiting(status: Manifest) -> Trouble | None:
+def _waiting(pod: Manifest, status: Manifest) -> Trouble | None:
     waiting = status.get("state", {}).get("waiting", {})
     reason, said = waiting.get("reason"), printable(waiting.get("message", ""))
     if reason in _PULL:
         words = _BACK_OFF.sub("", said)
-        advice = f"Check that image {status.get('image')} exists and may be pulled"
+        advice = f"Check that image {_image(pod, status, said)} exists and may be pulled"
         return Trouble(Reason.IMAGE_PULL_FAILED, f"{advice}: {words}" if words else advice)
     if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
         return _secret(said) or Trouble(Reason.REPLICAS_UNAVAILABLE, f"The container cannot be created: {said}")
     return None
+
+
+def _image(pod: Manifest, status: Manifest, said: str) -> str:
+    """Return the image that the kubelet speaks of: the container's, or one that a volume of the pod has."""
+    volumes = pod.get("spec", {}).get("volumes", ())
+    mounted = [str(volume["image"].get("reference")) for volume in volumes if "image" in volume]
+    return next((reference for reference in mounted if reference in said), str(status.get("image")))
 
 
 def _secret(said: str) -> Trouble | None:

@@ -19,7 +19,7 @@ def model_cached(situation: Situation) -> Finding:
         return bad(trouble)
     cache = situation.cache
     if cache is None:
-        return Finding("True", Reason.NOT_REQUIRED, "Source pvc is loaded as it is; nothing is downloaded")
+        return Finding("True", Reason.NOT_REQUIRED, "The model is mounted as it is; nothing is downloaded")
     if cache.facts is not None:
         return _there(situation, cache, cache.facts)
     if situation.problems:

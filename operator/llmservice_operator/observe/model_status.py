@@ -31,7 +31,7 @@ def model(situation: Situation) -> Manifest:
 
 
 def cache(situation: Situation) -> Manifest | None:
-    """Return status.cache, or None where there is none: source pvc."""
+    """Return status.cache, or None where there is none: for a model that is mounted as it is."""
     found = situation.cache
     if found is None:
         return None

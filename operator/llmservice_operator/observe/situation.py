@@ -32,7 +32,7 @@ class Situation:
     values: Effective | None
     """None while the profile is not there."""
     cache: CachedModel | None
-    """None without a profile, and for source pvc."""
+    """None without a profile, and for a model that is mounted as it is."""
     facts: ModelFacts | None
     """The model that pods load now."""
     choice: Choice | None
@@ -106,12 +106,29 @@ def _troubles(
     found: list[Trouble | None] = [
         *(_refused(refusal.reason, refusal.message) for refusal in children.refusals),
         Trouble(Reason.REVISION_NOT_KEPT, choice.complaint) if choice is not None and choice.complaint else None,
+        _without_images(children.deployment),
         volumes.trouble(cache, children.events) if cache is not None else None,
         jobs.trouble(llmservice, cache, children) if cache is not None else None,
         refused_pods.of_deployment(children.deployment),
         *(pods.trouble(pod, names.SERVER_CONTAINER, children.events) for pod in _telling(children, rollout)),
     ]
     return [trouble for trouble in found if trouble is not None]
+
+
+def _without_images(deployment: Manifest | None) -> Trouble | None:
+    """Return that the API server left the model's volume out, which it does without a word where it knows none of the
+    kind.
+    """
+    facts = model_facts.of_deployment(deployment)
+    if deployment is None or facts is None or facts.source != "image":
+        return None
+    if any("image" in volume for volume in deployment["spec"]["template"]["spec"].get("volumes", ())):
+        return None
+    return Trouble(
+        Reason.REJECTED_BY_SERVER,
+        "Enable the feature gate ImageVolume in the API server and the kubelets, or choose another source than image: "
+        "this cluster has no image volumes",
+    )
 
 
 def _telling(children: Children, rollout: Rollout) -> list[Manifest]:

@@ -27,7 +27,7 @@ class Warmup(Structure):
 
 
 class Cache(Structure):
-    """The PersistentVolumeClaim that keeps the model's files. Not used with source pvc."""
+    """The PersistentVolumeClaim that keeps the model's files. Not used with sources pvc and image."""
 
     claim_name: ObjectName | None = Field(
         None,

@@ -29,8 +29,15 @@ Revision = Annotated[
 ]
 Endpoint = Annotated[str, Field(max_length=256, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$")]
 Url = Annotated[str, Field(max_length=1024, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9._~/%?=&-]*$")]
+ImageReference = Annotated[str, Field(max_length=512, pattern=r"^[a-z0-9][A-Za-z0-9._:/@-]*$")]
 BucketUri = Annotated[
-    str, Field(max_length=1024, pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?$")
+    str,
+    Field(max_length=1024, pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?$"),
+    Rule(
+        "!self.split('/').exists(p, p in ['.', '..'])",
+        "uri names a bucket and a folder in it: leave '.' and '..' out",
+        holds=lambda self: not {".", ".."} & set(self.split("/")),
+    ),
 ]
 ServerAddress = Annotated[str, Field(max_length=256, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
 Region = Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]+$")]
@@ -166,7 +173,32 @@ class ClaimSource(Structure):
         return self.ref
 
 
-AnySource = HuggingFaceSource | ClaimSource | HttpSource | S3Source
+class ImageSource(Structure):
+    """A folder of a container image, mounted read-only into the replicas; nothing in it is run."""
+
+    reference: ImageReference = Field(
+        description="Image that holds the model's files; named by digest, it is the same on every node. The profile "
+        "may restrict what can be named. The cluster needs image volumes: Kubernetes 1.35, or the feature gate "
+        "ImageVolume since 1.33. Example: registry.example.com/models/gemma-3-270m:1."
+    )
+    path: InnerPath = Field(
+        "",
+        description="Folder of the model (config.json, *.safetensors, tokenizer) below the image's root. Default: the "
+        "root. Example: models/gemma.",
+    )
+
+    @property
+    def ref(self) -> str:
+        """The image and the folder in it."""
+        return "/".join(part for part in (self.reference, self.path.rstrip("/")) if part)
+
+    @property
+    def short_name(self) -> str:
+        """The image's name with its tag, without registry and digest."""
+        return PurePosixPath(self.reference.partition("@")[0]).name
+
+
+AnySource = HuggingFaceSource | ClaimSource | HttpSource | S3Source | ImageSource
 
 
 class ModelSource(Structure):
@@ -174,8 +206,9 @@ class ModelSource(Structure):
 
     rules = (
         Rule(
-            "[has(self.huggingFace), has(self.pvc), has(self.http), has(self.s3)].filter(x, x).size() == 1",
-            "name exactly one source: huggingFace, pvc, http or s3",
+            "[has(self.huggingFace), has(self.pvc), has(self.http), has(self.s3), has(self.image)]"
+            ".filter(x, x).size() == 1",
+            "name exactly one source: huggingFace, pvc, http, s3 or image",
             holds=lambda self: len(self.given) == 1,
         ),
     )
@@ -198,10 +231,17 @@ class ModelSource(Structure):
         None, description="A folder of an S3 bucket. Example: {uri: s3://models/gemma-3-270m, region: eu-central-1}."
     )
 
+    image: ImageSource | None = Field(
+        None,
+        description="A folder of a container image. Such a model needs no cache; it is quantized while it loads. "
+        "Example: {reference: registry.example.com/models/gemma-3-270m:1}.",
+    )
+
     @property
     def given(self) -> list[AnySource]:
         """The sources that are named; exactly one, once the rule holds."""
-        return [source for source in (self.hugging_face, self.pvc, self.http, self.s3) if source is not None]
+        sources = (self.hugging_face, self.pvc, self.http, self.s3, self.image)
+        return [source for source in sources if source is not None]
 
     @property
     def one(self) -> AnySource:
@@ -220,7 +260,7 @@ class LanguageModel(Structure):
         None,
         description="The id under which clients ask for the model in the OpenAI routes. Default: the repo, for a pvc "
         "the claim's name and path, for an archive its name without .tar, .tar.gz, .tgz or .zip, for a "
-        "bucket its last folder. Example: gemma.",
+        "bucket its last folder, for an image its last part. Example: gemma.",
     )
     digest: Digest | None = Field(
         None,

@@ -248,6 +248,14 @@ def test_a_branch_that_has_moved_to_the_digest_asked_for_is_rolled_out() -> None
     assert wanted(pinned, after, settings, "ConfigMap")["data"]["LLMSERVICE_MODEL_DIGEST"] == OTHER_DIGEST
 
 
+def test_the_digest_of_a_model_on_its_way_is_not_asked_of_the_one_that_serves() -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(source={"pvc": {"claimName": "models"}}), settings)
+    edited = make_llmservice(model={"digest": OTHER_DIGEST})
+    assert children.deployment is not None
+    assert revision(wanted(edited, children, settings, "Deployment")) == revision(children.deployment)
+
+
 def test_an_archive_that_moved_is_not_downloaded_again() -> None:
     settings = make_settings(allowedEndpoints=["https://huggingface.co", "https://models.example.com"])
     children = serving(make_llmservice(source=HTTP_SOURCE), settings)

@@ -17,6 +17,7 @@ ALLOW: dict[str, Any] = {
     "runtimeClasses": ["nvidia"],
     "storageClasses": ["fast"],
     "gpuResourceNames": ["nvidia.com/gpu"],
+    "modelImages": ["registry.example.com/models/*"],
     "maxReplicas": 2,
 }
 
@@ -122,3 +123,18 @@ def test_a_bucket_is_only_asked_for_at_a_listed_address(source: dict[str, str], 
     assert problem.reason == "EndpointNotAllowed"
     assert f"spec.model.source.s3.{field}" in problem.message
     assert problems(llmservice, make_settings(allowedEndpoints=["https://huggingface.co", address])) == ()
+
+
+@pytest.mark.parametrize(
+    ("reference", "reasons"),
+    [
+        ("registry.example.com/models/gemma:270m", []),
+        ("registry.example.com/others/gemma", ["NotAllowedByProfile"]),
+        ("registry.example.com.evil.example/models/gemma", ["NotAllowedByProfile"]),
+        ("gemma", ["NotAllowedByProfile"]),
+    ],
+)
+def test_only_images_of_the_list_are_mounted(reference: str, reasons: list[str]) -> None:
+    llmservice = make_llmservice(source={"image": {"reference": reference}})
+    assert [problem.reason for problem in problems(llmservice, make_settings(profile={"allow": ALLOW}))] == reasons
+    assert problems(llmservice, make_settings()) == ()

@@ -23,7 +23,7 @@ from tests.support.builders import (
     manifest_of,
     serving,
 )
-from tests.support.specs import FULL_PROFILE, FULL_SPEC, SCALING
+from tests.support.specs import FULL_PROFILE, FULL_SPEC, IMAGE_SOURCE, SCALING
 
 
 def kinds(wanted: Desired) -> list[str]:
@@ -227,3 +227,15 @@ def applied(children: Children, wanted: Desired) -> Children:
             fresh["status"] = old["status"]
         live[manifest["kind"], manifest["metadata"]["name"]] = fresh
     return children_of(*live.values())
+
+
+def test_an_image_is_mounted_read_only_and_neither_cached_nor_warmed_up() -> None:
+    llmservice, settings = make_llmservice(source=IMAGE_SOURCE), make_settings(profile={"imagePullPolicy": "Always"})
+    wanted = desired(llmservice, Children(), settings, NOW)
+    assert {"PersistentVolumeClaim", "Job"}.isdisjoint(kinds(wanted))
+    pod = manifest_of(wanted.manifests, "Deployment")["spec"]["template"]["spec"]
+    image = {"reference": "registry.example.com/models/gemma:270m", "pullPolicy": "Always"}
+    assert pod["volumes"][0] == {"name": "model", "image": image}
+    assert pod["containers"][0]["volumeMounts"][0] == {"name": "model", "mountPath": "/model", "readOnly": True}
+    data = manifest_of(wanted.manifests, "ConfigMap")["data"]
+    assert (data["LLMSERVICE_MODEL_PATH"], data["LLMSERVICE_SERVED_NAME"]) == ("/model/gemma", "gemma:270m")

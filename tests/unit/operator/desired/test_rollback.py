@@ -83,6 +83,14 @@ OWN_FAULTS = [
         id="a wrong answer, at once",
     ),
     pytest.param(
+        lambda owner: crashing_pod(
+            owner, number=1, exitCode=65, message='{"failure": {"reason": "DigestMismatch", "message": "no"}}'
+        ),
+        {},
+        "DigestMismatch",
+        id="files that are not those asked for",
+    ),
+    pytest.param(
         lambda owner: waiting_pod(owner, "ImagePullBackOff", NOT_FOUND, 1), {}, "ImagePullFailed", id="no such image"
     ),
     pytest.param(loading, {"conditions": [LATE]}, "ReplicasUnavailable", id="never ready"),

@@ -30,7 +30,7 @@ from tests.support.builders import (
     unschedulable_pod,
     waiting_pod,
 )
-from tests.support.specs import HTTP_SOURCE
+from tests.support.specs import HTTP_SOURCE, IMAGE_SOURCE
 
 SETTINGS = make_settings()
 IMAGE = "registry.example.com/llmservice/server:1.0.0"
@@ -470,3 +470,25 @@ def test_an_archive_that_is_being_unpacked_is_told_so() -> None:
     status = observe(llmservice, replace(children, reports=reports), settings, NOW)
     assert status["progress"] == "cache 50%"
     assert message(status, "ModelCached") == "Wait: https://models.example.com/gemma-3-270m.tar.gz is being unpacked"
+
+
+def test_a_cluster_that_drops_image_volumes_is_told_what_to_enable() -> None:
+    llmservice = make_llmservice(source=IMAGE_SOURCE)
+    children = serving(llmservice, SETTINGS)
+    assert conditions(observe(llmservice, children, SETTINGS, NOW))["ModelCached"] == ("True", "NotRequired")
+    assert children.deployment is not None
+    pod = children.deployment["spec"]["template"]["spec"]
+    pod["volumes"] = [volume for volume in pod["volumes"] if "image" not in volume]
+    status = observe(llmservice, replace(children, pods=()), SETTINGS, NOW)
+    assert conditions(status)["ConfigurationValid"] == ("False", "RejectedByServer")
+    assert "feature gate ImageVolume" in message(status, "ConfigurationValid")
+
+
+def test_an_image_of_a_volume_that_cannot_be_pulled_is_the_one_that_is_named() -> None:
+    llmservice = make_llmservice(source=IMAGE_SOURCE)
+    children = serving(llmservice, SETTINGS)
+    assert children.deployment is not None
+    reference = IMAGE_SOURCE["image"]["reference"]
+    pod = waiting_pod(children.deployment, "ErrImagePull", f'failed to pull "{reference}": not found')
+    status = observe(llmservice, replace(children, pods=(pod,)), SETTINGS, NOW)
+    assert message(status, "Degraded").startswith(f"Check that image {reference} exists and may be pulled")
