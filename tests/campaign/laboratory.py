@@ -26,7 +26,7 @@ from tests.support.stage import condition, llmservice
 Manifest = dict[str, Any]
 QUIET_SECONDS: Final = 0.5
 LONGEST_MOVE_SECONDS: Final = 60.0
-LOOK_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.2
 _PROFILE: Final[Manifest] = {**SETTINGS["profiles"]["cpu"], "storageClassName": "campaign-standard"}
 CONFIGURATION: Final[Manifest] = {
     **SETTINGS,
@@ -111,6 +111,13 @@ class Place:
             and condition(service, "AutoscalingActive")["status"] != "Unknown"
             and condition(service, "Reconciling")["status"] is None
         )
+
+    async def settles(self, what: str) -> None:
+        """Wait until it is settled; fail with `what` if that takes too long."""
+        deadline = time.monotonic() + LONGEST_MOVE_SECONDS
+        while not await self.is_settled():
+            assert time.monotonic() < deadline, f"not settled within {LONGEST_MOVE_SECONDS:g} s: {what}"
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def quiet(self) -> str:
         """Return the end state once it stays."""

@@ -25,7 +25,6 @@ from tests.support.stage import wait_condition
 Manifest = dict[str, Any]
 SHOWN_SECONDS: Final = 45.0
 RECOVERED_SECONDS: Final = 30.0
-START_SECONDS: Final = 60.0
 OLD_SPECS: Final = {**SPECS, "held": {"rollout": {"onFailure": "Hold"}}}
 """What works before the error, and is to work again."""
 
@@ -37,7 +36,7 @@ async def outcomes(plane: ControlPlane, spec: str, among: Sequence[ErrorState] =
     while waiting:
         async with laboratory(plane, 1) as (place,):
             await place.api.create(service(old))
-            await place.api.eventually(f"the service {spec}", place.is_settled, START_SECONDS)
+            await place.settles(f"the service {spec}")
             before = await place.quiet()
             is_well = True
             while waiting and is_well:

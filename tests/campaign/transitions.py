@@ -22,7 +22,7 @@ from tests.support.controlplane import ControlPlane
 
 Manifest = dict[str, Any]
 CONVERGED_SECONDS: Final = 30.0
-TWIN_SECONDS: Final = 60.0
+EMPTY_SECONDS: Final = 60.0
 TWINS_AT_ONCE: Final = 2
 
 
@@ -34,7 +34,7 @@ async def outcomes(plane: ControlPlane, number: int, most: int | None = None) ->
         twins = _Twins(plan.steps)
         running = [tasks.create_task(twins.play(other)) for other in others]
         await place.api.create(service(plan.base))
-        await place.api.eventually(f"the base of chain {number}", place.is_settled, TWIN_SECONDS)
+        await place.settles(f"the base of chain {number}")
         for index, step in enumerate(plan.steps):
             complaint = await _complaint(place, step, twins)
             if step.is_compared or complaint:
@@ -78,12 +78,11 @@ class _Twins:
 
 
 async def _twin(place: Place, step: Step) -> str:
-    api = place.api
-    await api.create(service({key: value for key, value in step.spec.items() if key != step.hold}))
-    await api.eventually(f"the twin of {step.name}", place.is_settled, TWIN_SECONDS)
+    await place.api.create(service({key: value for key, value in step.spec.items() if key != step.hold}))
+    await place.settles(f"the twin of {step.name}")
     if step.hold:
-        await api.replace_spec("LLMService", NAME, step.spec)
-        await api.eventually(f"the twin of {step.name}", place.is_settled, TWIN_SECONDS)
+        await place.api.replace_spec("LLMService", NAME, step.spec)
+        await place.settles(f"the twin of {step.name}, held")
     return await place.quiet()
 
 
@@ -99,7 +98,7 @@ async def _empty(api: Api) -> None:
         kinds = (*state.COMPARED, "ReplicaSet", "Pod")
         return not any([await api.all(kind) for kind in kinds])
 
-    await api.eventually("an empty namespace", is_empty, TWIN_SECONDS)
+    await api.eventually("an empty namespace", is_empty, EMPTY_SECONDS)
 
 
 def _key(step: Step) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -80,8 +80,23 @@ class Api:
 
     async def all(self, kind: str, selector: str = OURS, fields: str = "") -> list[Manifest]:
         """Return the objects of a kind, by default those with the operator's label."""
-        query = {key: value for key, value in (("labelSelector", selector), ("fieldSelector", fields)) if value}
-        return list((await self._json("GET", self._path(kind), params=query))["items"])
+        return list((await self._json("GET", self._path(kind), params=_query(selector, fields)))["items"])
+
+    async def seen(
+        self, kind: str, selector: str = OURS, fields: str = "", *, for_seconds: int
+    ) -> AsyncIterator[Manifest]:
+        """Yield the objects of a kind, and for so long every one that comes or changes."""
+        query = _query(selector, fields)
+        listed = await self._json("GET", self._path(kind), params=query)
+        for item in listed["items"]:
+            yield item
+        query |= {"watch": "true", "resourceVersion": listed["metadata"]["resourceVersion"]}
+        query["timeoutSeconds"] = str(for_seconds)
+        async with self._http.stream("GET", self._path(kind), params=query) as stream:
+            async for line in stream.aiter_lines():
+                event = json.loads(line)
+                if event["type"] in ("ADDED", "MODIFIED"):
+                    yield event["object"]
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object in this namespace."""
@@ -158,6 +173,10 @@ class Api:
         if answer.is_error:
             raise httpx.HTTPStatusError(f"{method} {path}: {answer.text}", request=answer.request, response=answer)
         return dict(answer.json())
+
+
+def _query(selector: str, fields: str) -> dict[str, str]:
+    return {key: value for key, value in (("labelSelector", selector), ("fieldSelector", fields)) if value}
 
 
 def writes(plane: ControlPlane, namespace: str | None = None) -> list[str]:

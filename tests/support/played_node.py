@@ -13,8 +13,10 @@ from tests.support.api import Api, MissingError
 
 Manifest = dict[str, Any]
 Fate = Callable[[Api, Manifest], Awaitable[None]]
-"""What becomes of a pod; it is asked again at every look while the pod is pending."""
-LOOK_SECONDS = 0.1
+"""What becomes of a pod; it is asked again while the pod is pending."""
+LOOK_SECONDS = 2
+"""After so long it looks at every pod again, in case something did not work."""
+PAUSE_SECONDS = 0.1
 
 
 class PlayedNode:
@@ -27,10 +29,11 @@ class PlayedNode:
     async def run(self) -> None:
         """Look after every pod until cancelled."""
         while True:
-            with contextlib.suppress(MissingError, httpx.HTTPError):
-                for pod in await self._api.all("Pod", fields="status.phase=Pending"):
-                    await self._look_after(pod)
-            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(httpx.HTTPError):
+                async for pod in self._api.seen("Pod", fields="status.phase=Pending", for_seconds=LOOK_SECONDS):
+                    with contextlib.suppress(MissingError, httpx.HTTPError):
+                        await self._look_after(pod)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _look_after(self, pod: Manifest) -> None:
         if "deletionTimestamp" in pod["metadata"]:

@@ -11,7 +11,8 @@ import httpx
 from tests.support.api import Api, MissingError
 
 Manifest = dict[str, Any]
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 10
+PAUSE_SECONDS = 0.1
 PROVISIONED = "campaign-"
 """How the names of the classes begin that volumes are made of."""
 
@@ -31,16 +32,13 @@ async def _provision(api: Api) -> None:
     made: set[str] = set()
     try:
         while True:
-            with contextlib.suppress(MissingError, httpx.HTTPError):
-                claims = {f"pvc-{claim['metadata']['uid']}": claim for claim in await api.all("PersistentVolumeClaim")}
-                for name in made - claims.keys():
-                    made.discard(name)
-                    await api.delete("PersistentVolume", name)
-                for name in claims.keys() - made:
-                    if claims[name]["spec"].get("storageClassName", "").startswith(PROVISIONED):
-                        await api.create(_volume(name, claims[name]))
+            with contextlib.suppress(httpx.HTTPError):
+                async for claim in api.seen("PersistentVolumeClaim", for_seconds=LOOK_SECONDS):
+                    name = f"pvc-{claim['metadata']['uid']}"
+                    if claim["spec"].get("storageClassName", "").startswith(PROVISIONED) and name not in made:
+                        await api.create(_volume(name, claim))
                         made.add(name)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)
     finally:
         for name in made:
             with contextlib.suppress(MissingError, httpx.HTTPError):
