@@ -56,8 +56,9 @@ def registry(added: Callable[[Key], None], login: Callable[[], Awaitable[Credent
     async def log_in(**_: Any) -> kopf.ConnectionInfo:
         return _connection(await login())
 
+    # A coroutine: kopf takes a function to a thread, for every event.
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=handlers)
-    def seen(namespace: str | None, name: str | None, **_: Any) -> None:
+    async def seen(namespace: str | None, name: str | None, **_: Any) -> None:
         if namespace is not None and name is not None:
             added(Key(namespace, name))
 

@@ -195,7 +195,7 @@ class Applier:
         collector.
         """
         meta = owner["metadata"]
-        if self._clock() - self._owner_seen.get(meta["uid"], float("-inf")) < OWNER_SEEN_SECONDS:
+        if meta["uid"] in self._fresh_looks():
             return
         try:
             live = (await self._client.get(LLMSERVICES, meta["namespace"], meta["name"]))["metadata"]
@@ -203,7 +203,12 @@ class Applier:
             raise OwnerGoneError(error.message) from error
         if live["uid"] != meta["uid"] or "deletionTimestamp" in live:
             raise OwnerGoneError(f"LLMService {meta['namespace']}/{meta['name']} is gone or going")
-        self._owner_seen = {meta["uid"]: self._clock()}
+        # Workers create for several LLMServices side by side.
+        self._owner_seen = {**self._fresh_looks(), meta["uid"]: self._clock()}
+
+    def _fresh_looks(self) -> dict[str, float]:
+        oldest = self._clock() - OWNER_SEEN_SECONDS
+        return {uid: seen_at for uid, seen_at in self._owner_seen.items() if seen_at > oldest}
 
     def _raise_if_refused(self, resource: Resource, meta: Manifest, body_hash: str) -> None:
         """Repeat an earlier refusal without a request until it is time to try again."""

@@ -5,7 +5,6 @@ answer raises after the write has already happened. The library is used for what
 credentials, TLS.
 """
 
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
+import pydantic_core
 from kubernetes.aio.client.rest import RESTClientObject
 
 from llmservice_operator import metrics, version
@@ -113,7 +113,7 @@ class Client:
         response = await self._send("GET", resource.path(namespace), query, None, "application/json", timeout)
         try:
             async for line in response.content:
-                yield json.loads(line)
+                yield _parsed(line)
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
             raise errors.BusyError(f"watch of {resource.plural} broke: {type(error).__name__}") from error
         finally:
@@ -133,7 +133,7 @@ class Client:
         try:
             response = await self._send(method, path, query, body, content_type, timeout)
             async with response:
-                answer: Manifest = json.loads(await response.read())
+                answer: Manifest = _parsed(await response.read())
                 status = str(response.status)
                 return answer
         except errors.ApiError as error:
@@ -191,10 +191,19 @@ class Client:
         raise error
 
 
+def _parsed(text: bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Not `json.loads`: here equal strings, which fill most of a manifest, are one object in memory, whatever answer they
+    came in.
+    """
+    return pydantic_core.from_json(text)
+
+
 def _decoded(body: bytes) -> Any:
     """Return an error's body; proxies on the way answer in HTML."""
     try:
-        return json.loads(body)
+        return _parsed(body)
     except ValueError:
         return None
 
