@@ -9,7 +9,14 @@ import pytest
 
 from llmservice_operator import names
 from llmservice_operator.cluster.client import Client
-from llmservice_operator.cluster.interface import Cluster, LeftOverError, Outcome, OwnerGoneError, RefusedError
+from llmservice_operator.cluster.interface import (
+    Cluster,
+    LeftOverError,
+    Outcome,
+    OutdatedError,
+    OwnerGoneError,
+    RefusedError,
+)
 from llmservice_operator.cluster.live import LiveCluster
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.schema import parse
@@ -193,6 +200,25 @@ async def test_a_foreign_object_is_refused_and_left_alone(world: World) -> None:
     assert after is not None
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     assert (await world.cluster.children_of(owner)).service is None
+
+
+async def test_a_config_map_that_holds_more_than_its_name_says_is_made_anew(world: World) -> None:
+    owner = await _owner(world)
+    metadata = names.metadata(parse(owner), name="llama-config-0123456789")
+    wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": {"A": "1"}}
+    await world.create({**wanted, "data": {"A": "1", "LD_PRELOAD": "/model/planted.so"}})
+
+    async def is_made_anew() -> bool:
+        with contextlib.suppress(OutdatedError):
+            return (await world.cluster.apply(owner, wanted)).outcome is Outcome.CREATED
+        return False
+
+    async with asyncio.timeout(10):
+        while not await is_made_anew():  # noqa: ASYNC110 - the watch tells when the planted one is gone
+            await asyncio.sleep(0.05)
+    found = await world.find("ConfigMap", "llama-config-0123456789")
+    assert found is not None
+    assert found["data"] == {"A": "1"}
 
 
 async def test_a_child_of_an_earlier_llmservice_of_that_name_is_waited_for(world: World) -> None:

@@ -147,7 +147,7 @@ class Api:
     async def ask(self, method: str, path: str, body: Manifest | None = None) -> httpx.Response:
         """Send any request, a PATCH as a merge patch, and return the answer, be it a refusal."""
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        content = None if body is None else json.dumps(body)
+        content = None if body is None else json.dumps(body, separators=(",", ":"))
         return await self._http.request(method, path, content=content, headers={"Content-Type": kind})
 
     async def eventually(self, what: str, check: Callable[[], Any], within_seconds: float = 10.0) -> Any:

@@ -13,7 +13,15 @@ from llmservice_operator.children import Children, Refusal
 from llmservice_operator.cluster import resources
 from llmservice_operator.cluster.belonging import Belonging, belonging, is_pod_of
 from llmservice_operator.cluster.drift import drift
-from llmservice_operator.cluster.interface import Applied, LeftOverError, Notice, Outcome, OwnerGoneError, RefusedError
+from llmservice_operator.cluster.interface import (
+    Applied,
+    LeftOverError,
+    Notice,
+    Outcome,
+    OutdatedError,
+    OwnerGoneError,
+    RefusedError,
+)
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.cluster.status import is_same_status
 from llmservice_operator.cluster.store import Entry
@@ -89,6 +97,9 @@ class FakeCluster:
             self._confirm(owner)
             return self._write(at, manifest, Outcome.CREATED)
         self._raise_unless_ours(owner, live)
+        if manifest.get("immutable") and live.get("data", {}) != manifest["data"]:
+            self.remove(*at)
+            raise OutdatedError("it held other values")
         is_equal = self.applied.get(at) == manifest
         if is_equal and is_subset(manifest, live):
             return Applied(Outcome.UNCHANGED)

@@ -5,7 +5,7 @@ foreign object.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
@@ -107,6 +107,8 @@ class Applier:
     async def _update(
         self, owner: Manifest, resource: Resource, manifest: Manifest, entry: Entry, body_hash: str
     ) -> Applied:
+        if manifest.get("immutable") and not _has_same_data(manifest, entry.manifest):
+            await self._clear_away(owner, resource, entry)
         applied_hash = entry.manifest["metadata"].get("annotations", {}).get(names.APPLIED_HASH_ANNOTATION)
         if resource == resources.JOBS and applied_hash not in (None, body_hash):
             return await self._update_job(owner, manifest, entry)
@@ -120,6 +122,19 @@ class Applier:
         if applied_hash == body_hash:
             return Applied(Outcome.REPAIRED, drift(manifest, entry.manifest))
         return Applied(Outcome.UPDATED)
+
+    async def _clear_away(self, owner: Manifest, resource: Resource, entry: Entry) -> NoReturn:
+        """Delete an object that is ours by its name only, and have everything decided again.
+
+        An apply would leave what others have put into it.
+        """
+        await self._confirmation.confirm(owner)
+        logger.warning("cleared away", kind=resource.kind, name=entry.manifest["metadata"]["name"])
+        try:
+            await self._client.delete(resource, entry.manifest)
+        except (errors.NotFoundError, errors.ConflictError) as error:
+            raise OutdatedError(error.message, retry_after_seconds=0.1) from error
+        raise OutdatedError(f"{resource.kind} held other values than ours", retry_after_seconds=0.1)
 
     async def _update_job(self, owner: Manifest, manifest: Manifest, entry: Entry) -> Applied:
         """Put a Job's labels and owner right and leave the rest.
@@ -238,6 +253,13 @@ def _marked(manifest: Manifest, body_hash: str) -> Manifest:
     meta = manifest["metadata"]
     annotations = {**meta.get("annotations", {}), names.APPLIED_HASH_ANNOTATION: body_hash}
     return {**manifest, "metadata": {**meta, "annotations": annotations}}
+
+
+def _has_same_data(manifest: Manifest, live: Manifest) -> bool:
+    """Whether a ConfigMap, whose name says what is in it, holds that and nothing beside it: all of it becomes variables
+    of the server.
+    """
+    return bool(live.get("data", {}) == manifest["data"] and not live.get("binaryData"))
 
 
 def _owner_in_words(manifest: Manifest) -> str:

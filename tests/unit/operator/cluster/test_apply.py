@@ -5,6 +5,7 @@ from typing import Any
 
 from llmservice_operator.cluster.apply import OWNER_SEEN_SECONDS, Applier
 from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.confirmation import Confirmation
 from llmservice_operator.cluster.errors import NotFoundError
 from llmservice_operator.cluster.resources import LLMSERVICES, Resource
 from llmservice_operator.cluster.store import Store
@@ -41,7 +42,8 @@ def child(kind: str, name: str) -> Manifest:
 
 async def test_llmservices_that_are_created_side_by_side_are_looked_at_once_each() -> None:
     client, now = CountingClient(), 100.0
-    applier = Applier(client, Store(lambda *_: None), clock=lambda: now)
+    store = Store(lambda *_: None)
+    applier = Applier(client, store, Confirmation(client, store), clock=lambda: now)
     for kind in ("ServiceAccount", "Service", "PersistentVolumeClaim"):
         for name in ("one", "two", "three"):
             await applier.apply(owner(name), child(kind, name))
