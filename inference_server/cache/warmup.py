@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -22,6 +22,7 @@ from inference_server.cache.hub import Hub
 from inference_server.cache.listing import Listing, metadata_files, weight_files
 from inference_server.cache.progress import Reporter
 from inference_server.cache.volume import Manifest
+from inference_server.checkpoint.shape import ModelShape, model_shape
 from inference_server.checkpoint.validation import (
     INDEX,
     CheckpointProblem,
@@ -48,6 +49,8 @@ class Verdict:
     path: str
     quantization: Method
     bytes: int
+    shape: ModelShape | None
+    """Of the source, however it is quantized here; None where its config calls its sizes otherwise than we know."""
 
 
 def run(settings: Settings) -> int:
@@ -79,7 +82,7 @@ def finish(settings: Settings, state: ServerState) -> int:
         termination.write_failure(unexpected.reason, str(unexpected))
         return unexpected.exit_code
     logger.info("warm-up finished", **vars(verdict))
-    termination.write_verdict(vars(verdict))
+    termination.write_verdict(asdict(verdict))
     return 0
 
 
@@ -141,23 +144,23 @@ def _present(settings: Settings, raw: Path) -> Verdict | None:
         return None
     method = _method(settings, raw)
     if method == manifest.quantization:
-        return _verdict("AlreadyPresent", settings.cache_dir, raw, manifest)
+        return _verdict("AlreadyPresent", settings, raw, raw, manifest)
     folder = _quantized_folder(settings, raw, method)
     quantized = volume.read_manifest(folder)
-    return _verdict("AlreadyPresent", settings.cache_dir, folder, quantized) if quantized else None
+    return _verdict("AlreadyPresent", settings, raw, folder, quantized) if quantized else None
 
 
 def _quantized(settings: Settings, raw: Path, downloaded: Manifest, reporter: Reporter) -> Verdict:
     """Quantize what was downloaded, unless it is to be served as it is."""
     method = _method(settings, raw)
     if method == downloaded.quantization:
-        return _verdict("Downloaded", settings.cache_dir, raw, downloaded)
+        return _verdict("Downloaded", settings, raw, raw, downloaded)
     folder = _quantized_folder(settings, raw, method)
     reporter.quantizing()
     options = quantization.settings_of(method, settings.compute_dtype, settings.double_quant)
     quantization.quantize(raw, volume.partial_folder(folder), options, reporter.quantized)
     manifest = volume.publish(folder, downloaded.commit, downloaded.digest, method)
-    return _verdict("Downloaded", settings.cache_dir, folder, manifest)
+    return _verdict("Downloaded", settings, raw, folder, manifest)
 
 
 def _method(settings: Settings, raw: Path) -> Method:
@@ -172,14 +175,21 @@ def _quantized_folder(settings: Settings, raw: Path, method: Method) -> Path:
     return volume.quantized_folder(settings.cache_dir, raw.parent, raw.name, options)
 
 
-def _verdict(outcome: Literal["Downloaded", "AlreadyPresent"], root: Path, folder: Path, manifest: Manifest) -> Verdict:
+def _verdict(
+    outcome: Literal["Downloaded", "AlreadyPresent"], settings: Settings, raw: Path, folder: Path, manifest: Manifest
+) -> Verdict:
+    try:
+        shape = model_shape(raw)
+    except CheckpointProblem as problem:
+        raise WarmupFailure(problem.reason, str(problem)) from problem
     return Verdict(
         outcome=outcome,
         commit=manifest.commit,
         digest=manifest.digest,
-        path=folder.relative_to(root).as_posix(),
+        path=folder.relative_to(settings.cache_dir).as_posix(),
         quantization=manifest.quantization,  # type: ignore[arg-type]  # as publish() was given it
         bytes=manifest.size,
+        shape=shape,
     )
 
 

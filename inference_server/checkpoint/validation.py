@@ -140,11 +140,19 @@ def check_weights(folder: Path) -> None:
         CheckpointProblem: no safetensors, a shard missing or damaged, a tensor of the index in no shard, or an
             embedding that does not fit the config.
     """
+    if not (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
+        raise CheckpointProblem("ModelInvalid", _without_weights(folder))
+    _check_embedding(folder, read_headers(folder))
+
+
+def read_headers(folder: Path) -> dict[str, Tensor]:
+    """Return every tensor of the weights by name.
+
+    Raises:
+        CheckpointProblem: as `check_weights`.
+    """
     if not (folder / INDEX).is_file():
-        if not (folder / WEIGHTS).is_file():
-            raise CheckpointProblem("ModelInvalid", _without_weights(folder))
-        _check_embedding(folder, {WEIGHTS: _header(folder / WEIGHTS)})
-        return
+        return _header(folder / WEIGHTS)
     weight_map = read_weight_map(folder)
     headers = {shard: _header(folder / shard) for shard in sorted(set(weight_map.values()))}
     lost = [name for name, shard in weight_map.items() if name not in headers[shard]]
@@ -152,7 +160,7 @@ def check_weights(folder: Path) -> None:
         raise CheckpointProblem(
             "ModelInvalid", f"{weight_map[lost[0]]} lacks {lost[0]!r}, which the index says it holds"
         )
-    _check_embedding(folder, headers)
+    return {name: tensor for header in headers.values() for name, tensor in header.items()}
 
 
 def read_weight_map(folder: Path) -> dict[str, str]:
@@ -175,15 +183,14 @@ def _header(path: Path) -> dict[str, Tensor]:
         raise CheckpointProblem("ModelInvalid", f"{path.name} {error}") from None
 
 
-def _check_embedding(folder: Path, headers: Mapping[str, Mapping[str, Tensor]]) -> None:
+def _check_embedding(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """The config's vocabulary must be the embedding's: a mismatch otherwise shows as an index error in flight."""
     vocabulary = text_config(read_json(folder / "config.json")).get("vocab_size")
-    for tensors in headers.values():
-        for name, tensor in tensors.items():
-            if name.endswith("embed_tokens.weight") and vocabulary and tensor.shape[0] != vocabulary:
-                raise CheckpointProblem(
-                    "ModelInvalid", f"config.json: vocab_size {vocabulary}, but {name} has {tensor.shape[0]} rows"
-                )
+    for name, tensor in tensors.items():
+        if name.endswith("embed_tokens.weight") and vocabulary and tensor.shape[0] != vocabulary:
+            raise CheckpointProblem(
+                "ModelInvalid", f"config.json: vocab_size {vocabulary}, but {name} has {tensor.shape[0]} rows"
+            )
 
 
 def _without_weights(folder: Path) -> str:

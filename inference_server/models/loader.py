@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from inference_server.checkpoint.context import context_of
 from inference_server.checkpoint.validation import (
     CheckpointProblem,
     Method,
@@ -32,8 +33,6 @@ from inference_server.models.model import PAGE_TOKENS, Chunk, Model
 from inference_server.models.native_model import NativeModel, runs_natively
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-DEFAULT_CONTEXT = 2048
-"""For the few families whose config names no context length."""
 FIRST_TOKENS = 8
 """Of the prompt that shows whether the weights make sense."""
 SHARE_OF_PAGES = 4
@@ -150,20 +149,6 @@ def pick_dtype(config: Mapping[str, Any], wanted: str, method: Method, device: t
     if method != "none" or own is None or (own == torch.float16 and device.type == "cpu"):
         return torch.bfloat16
     return own
-
-
-def context_of(config: Mapping[str, Any]) -> int:
-    """Return how many tokens the model has learned to see.
-
-    Some rotary embeddings change with the longest sequence of a batch; below their original length they do not.
-    """
-    text = text_config(config)
-    context = int(text.get("max_position_embeddings") or text.get("n_positions") or DEFAULT_CONTEXT)
-    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    name = "original_max_position_embeddings"
-    if isinstance(rope, Mapping) and rope.get("rope_type", rope.get("type")) == "longrope":
-        return int(text.get(name) or rope.get(name) or context)
-    return context
 
 
 def _llama(plan: Plan, config: LlamaConfig, report: Report) -> Model:

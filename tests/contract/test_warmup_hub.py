@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 
 from inference_server.cache import volume
 from inference_server.cache.warmup import finish
+from inference_server.checkpoint.shape import model_shape
 from inference_server.settings import Settings
 from inference_server.state import ServerState
 from tests.support.hub.faults import Fault, Kind
@@ -88,6 +89,14 @@ def test_a_model_is_downloaded_whole_and_byte_for_byte(place: Place) -> None:
     assert verdict["path"].endswith(verdict["commit"])
     for file in place.model.iterdir():
         assert (place.served() / file.name).read_bytes() == file.read_bytes()
+
+
+def test_the_verdict_says_what_decides_how_much_memory_the_model_needs(place: Place) -> None:
+    place.warm_up()
+
+    shape = model_shape(place.model)
+    assert shape is not None
+    assert place.said["verdict"]["shape"] == asdict(shape)
 
 
 def test_the_digest_is_that_of_the_sorted_list_of_files(place: Place) -> None:
