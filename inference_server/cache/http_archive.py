@@ -57,7 +57,7 @@ class HttpArchive:
 
     def _fetch(self, path: Path, reporter: Reporter) -> None:
         refused = path.with_suffix(".refused")
-        answers: list[Answer] = []
+        answers: set[Answer] = set()
 
         def begun(answer: Answer) -> None:
             if found := _remembered(refused, answer):
@@ -65,18 +65,20 @@ class HttpArchive:
             missing_bytes = answer.size - path.stat().st_size
             volume.check_space(path.parent, missing_bytes, f"{self.name} with {answer.size} bytes")
             reporter.downloading(answer.size)
-            answers.append(answer)
+            answers.add(answer)
 
         while True:
             goes_on = path.is_file()
+            answers.clear()
             self._transfer.fetch(self._url, path, begun, reporter.bytes_done)
             found = _sha256_of(path)
             if found == self._sha256:
                 return
             path.unlink()
-            # What an earlier try left may be of another file; what came in one go is not.
-            if not goes_on:
-                refused.write_text(json.dumps({**asdict(answers[-1]), "sha256": found}) if answers else "")
+            # What an earlier try left may be of another file, and the file may have changed between two connections.
+            if not goes_on and len(answers) <= 1:
+                for answer in answers:
+                    refused.write_text(json.dumps({**asdict(answer), "sha256": found}))
                 raise self._mismatch(str(found))
 
     def _headers(self, url: str) -> dict[str, str]:
@@ -113,7 +115,7 @@ def _remembered(path: Path, answer: Answer) -> str | None:
     """Return the sha256 of what the server offers, where it came before in vain: gigabytes need not come again."""
     try:
         known = json.loads(path.read_text())
-        sha256 = str(known.pop("sha256"))
-    except (OSError, ValueError, AttributeError, KeyError):
+    except (OSError, ValueError):
         return None
+    sha256: str | None = known.pop("sha256", None)
     return sha256 if answer.version is not None and known == asdict(answer) else None

@@ -159,6 +159,18 @@ def test_what_was_left_of_another_file_is_thrown_away(left: bytes, place: Place)
     assert place.warm_up() == 0
 
 
+def test_a_file_that_changes_between_two_connections_is_fetched_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = place.archive()
+    right = archive.read_bytes()
+    archive.write_bytes(right[::-1])
+    place.web.faults.arm(Fault("cut", times=1))
+    monkeypatch.setattr("time.sleep", lambda _: archive.write_bytes(right))
+
+    assert place.warm_up() == 0
+
+
 def test_a_server_without_ranges_sends_the_whole_again(place: Place) -> None:
     archive = place.archive()
     place.partial.parent.mkdir(parents=True)
