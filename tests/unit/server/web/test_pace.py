@@ -16,8 +16,9 @@ async def pieces(server: RunningServer, prompt: str, **more: Any) -> list[str]:
 
 
 async def test_a_stream_that_is_no_faster_than_anyone_reads_gets_nearly_every_token_by_itself() -> None:
-    async with running_server(fake_tokens_per_second=40.0) as server:
-        assert len(await pieces(server, "hello", max_tokens=20)) > 15
+    # A machine that is busy otherwise is late by less than the tenth of a second between two tokens.
+    async with running_server(fake_tokens_per_second=10.0) as server:
+        assert len(await pieces(server, "hello", max_tokens=10)) > 7
 
 
 async def test_a_fast_stream_gets_a_few_tokens_at_a_time_and_goes_on() -> None:
