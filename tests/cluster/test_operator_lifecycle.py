@@ -93,6 +93,16 @@ async def test_an_llmservice_of_the_same_name_starts_warm_from_the_retained_cach
     assert await operated.all("Job") == []
 
 
+async def test_a_larger_cache_asked_for_before_there_is_a_volume_stops_nothing(operated: Api) -> None:
+    await operated.create(llmservice("llama", cache={"size": "1Gi"}))
+    await operated.eventually("the claim", lambda: operated.find("PersistentVolumeClaim", "llama-cache"))
+    await operated.merge("LLMService", "llama", {"spec": {"cache": {"size": "2Gi"}}})
+    ready = await serve(operated, "llama")
+    assert condition(ready, "ConfigurationValid")["reason"] == "Valid"
+    claim = await operated.get("PersistentVolumeClaim", "llama-cache")
+    assert claim["spec"]["resources"]["requests"]["storage"] == "1Gi"
+
+
 async def test_a_recreated_llmservice_waits_for_the_old_children_to_go(operated: Api) -> None:
     await operated.create(llmservice("llama"))
     await serve(operated, "llama")

@@ -3,7 +3,7 @@
 from llmservice_operator import names
 from llmservice_operator.desired.cached_model import CachedModel
 from llmservice_operator.desired.effective import Effective
-from llmservice_operator.desired.quantities import larger
+from llmservice_operator.desired.quantities import canonical, larger
 from llmservice_operator.diagnosis import verdict
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
@@ -14,19 +14,27 @@ def persistent_volume_claim(llmservice: LLMService, values: Effective, cache: Ca
 
     A retained one has no owner, so that it outlives its LLMService and is taken up again by name. What cannot be
     changed in a PVC is repeated as it is: class and mode, when the profile's default moved on, and a size that would
-    shrink.
+    shrink, or grow before there is a volume.
     """
     owned = llmservice.spec.cache.reclaim_policy == "Delete"
     metadata = names.metadata(llmservice, name=cache.claim, owned=owned)
     if cache.records:
         metadata["annotations"] = {names.CACHED_ANNOTATION: verdict.annotation(cache.records)}
     live = cache.volume["spec"] if cache.volume else {}
-    size = larger(values.cache_size, live.get("resources", {}).get("requests", {}).get("storage", "0"))
     spec: Manifest = {
         "accessModes": live.get("accessModes") or [values.access_mode],
-        "resources": {"requests": {"storage": size}},
+        "resources": {"requests": {"storage": _size(values, cache.volume)}},
     }
     storage_class_name = live.get("storageClassName") if live else values.storage_class_name
     if storage_class_name is not None:
         spec["storageClassName"] = storage_class_name
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def _size(values: Effective, volume: Manifest | None) -> str:
+    if volume is None:
+        return values.cache_size
+    live: str = volume["spec"]["resources"]["requests"]["storage"]
+    # The API server refuses another size until the claim is bound.
+    is_bound = volume.get("status", {}).get("phase") == "Bound"
+    return larger(values.cache_size, live) if is_bound else canonical(live)

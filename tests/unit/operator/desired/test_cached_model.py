@@ -20,6 +20,7 @@ from tests.support.builders import (
     NOW,
     VERDICT,
     as_live,
+    bound,
     cached,
     children_of,
     complete,
@@ -139,6 +140,16 @@ def test_a_volume_never_shrinks_and_keeps_its_class() -> None:
     spec = wanted(llmservice, children_of(live), settings, "PersistentVolumeClaim")["spec"]
     assert spec["storageClassName"] == "old"
     assert spec["resources"] == {"requests": {"storage": "5Gi"}}
+
+
+def test_a_volume_grows_only_once_it_is_bound() -> None:
+    settings = make_settings(profile={"cacheSize": "5Gi"})
+    pending = as_live(wanted(make_llmservice(), Children(), settings, "PersistentVolumeClaim"))
+    pending["status"] = {"phase": "Pending"}
+    larger = make_llmservice(cache={"size": "20Gi"})
+    for claim, size in ((pending, "5Gi"), (bound(pending), "20Gi")):
+        spec = wanted(larger, children_of(claim), settings, "PersistentVolumeClaim")["spec"]
+        assert spec["resources"] == {"requests": {"storage": size}}
 
 
 def test_another_storage_class_is_another_volume_beside_the_old_one() -> None:
