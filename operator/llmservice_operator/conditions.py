@@ -73,6 +73,7 @@ class Reason(StrEnum):
     NOT_ALLOWED_BY_PROFILE = "NotAllowedByProfile"
     ENDPOINT_NOT_ALLOWED = "EndpointNotAllowed"
     QUANTIZATION_CONFLICT = "QuantizationConflict"
+    MODEL_TOO_LARGE = "ModelTooLarge"
     CONTEXT_TOO_LONG = "ContextTooLong"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, no secret
     SECRET_KEY_INVALID = "SecretKeyInvalid"  # noqa: S105 - a reason, no secret
@@ -140,6 +141,7 @@ _INVALID = (
     Reason.NOT_ALLOWED_BY_PROFILE,
     Reason.ENDPOINT_NOT_ALLOWED,
     Reason.QUANTIZATION_CONFLICT,
+    Reason.MODEL_TOO_LARGE,
     Reason.CONTEXT_TOO_LONG,
     Reason.SECRET_NOT_FOUND,
     Reason.SECRET_KEY_INVALID,

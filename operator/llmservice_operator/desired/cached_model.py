@@ -16,12 +16,13 @@ from llmservice_operator.desired import model_facts
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.diagnosis import verdict
+from llmservice_operator.diagnosis.model_shape import ModelShape
 from llmservice_operator.diagnosis.verdict import Failure, Verdict
 from llmservice_operator.manifest import Manifest, condition, is_being_deleted, is_true, named
 from llmservice_operator.schema import LLMService
 
 KEPT_VERDICTS = 4
-"""Verdicts remembered in a PVC: going back to an earlier model needs no warm-up, and the annotation stays under 2
+"""Verdicts remembered in a PVC: going back to an earlier model needs no warm-up, and the annotation stays under 4
 KiB.
 """
 RETRY_AFTER = timedelta(seconds=300)
@@ -49,6 +50,8 @@ class CachedModel:
     """Verdicts about our own volume by warm-up key, the ones that finished Jobs add included."""
     facts: ModelFacts | None
     """What pods need to load the model; None until it is cached."""
+    shapes: dict[str, ModelShape]
+    """What is known of how much memory models need, by warm-up key."""
 
 
 def cached_model(llmservice: LLMService, values: Effective, children: Children) -> CachedModel | None:
@@ -71,6 +74,7 @@ def cached_model(llmservice: LLMService, values: Effective, children: Children) 
         job=jobs.get(names.warmup_job(llmservice.name, key)),
         records={} if shared else _kept(known, {key, live.key if live else key}),
         facts=facts,
+        shapes={key: said.shape for key, said in known.items() if said.shape is not None},
     )
 
 
