@@ -104,10 +104,16 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         "Leave the method at `Auto`, or choose an unquantized model.",
         _WARMUP_LOG,
     ),
+    Reason.MODEL_TOO_LARGE: Explanation(
+        "Weights, the KV cache of all sequences and what is beside them ([fit.md](fit.md)) need more memory than the "
+        "GPU has, or without a GPU the pod's limit. No replica is started; what runs goes on.",
+        "Do one of what the message proposes, or correct `spec.resources.gpu.memory`.",
+        _DESCRIBE,
+    ),
     Reason.CONTEXT_TOO_LONG: Explanation(
-        "`spec.engine.maxModelLen` is longer than the model was made for.",
+        "`spec.engine.maxModelLen` is longer than the model was made for. No replica is started; what runs goes on.",
         "Lower it to what the message says.",
-        _SERVER_LOG,
+        _DESCRIBE,
     ),
     Reason.SECRET_NOT_FOUND: Explanation(
         "A Secret that the spec names is not in the namespace.",

@@ -78,6 +78,7 @@ class Reason(StrEnum):
     ENDPOINT_NOT_ALLOWED = "EndpointNotAllowed"
     SCHEDULE_INVALID = "ScheduleInvalid"
     QUANTIZATION_CONFLICT = "QuantizationConflict"
+    MODEL_TOO_LARGE = "ModelTooLarge"
     CONTEXT_TOO_LONG = "ContextTooLong"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, no secret
     SECRET_KEY_INVALID = "SecretKeyInvalid"  # noqa: S105 - a reason, no secret
@@ -157,6 +158,7 @@ _INVALID = (
     Reason.ENDPOINT_NOT_ALLOWED,
     Reason.SCHEDULE_INVALID,
     Reason.QUANTIZATION_CONFLICT,
+    Reason.MODEL_TOO_LARGE,
     Reason.CONTEXT_TOO_LONG,
     Reason.SECRET_NOT_FOUND,
     Reason.SECRET_KEY_INVALID,

@@ -47,6 +47,10 @@ class Gpu(_Section):
     """How many; default 0, because asking for a GPU that no node has leaves every pod pending."""
     resource_name: str = "nvidia.com/gpu"
     """The extended resource that the device plugin offers; default NVIDIA's, the one most clusters have."""
+    memory: Quantity | None = None
+    """Memory of one, as nvidia-smi shows it: what needs more is refused before any is asked for; default unknown, and
+    then nothing is refused.
+    """
 
 
 class Warmup(_Section):

@@ -163,6 +163,7 @@ VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
     "engine.batching.maxQueueDepth": (0, 10000),
     "resources.gpu.count": (0, 1),
     "resources.gpu.resourceName": (Set("nvidia.com/mig-1g.10gb", needs={"resources.gpu.count": 1}), "amd.com/gpu"),
+    "resources.gpu.memory": ("16Gi", "40960Mi"),
     "resources.requests": ({"cpu": "500m"}, {"cpu": 1, "memory": "1024Mi", "ephemeral-storage": "1.5Gi"}, {}),
     "resources.limits": ({"memory": "32Gi"}, {"cpu": "4000m", "ephemeral-storage": "2Gi"}, {}),
     "resources.sharedMemory": ("1Gi", "2048Mi"),

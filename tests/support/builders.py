@@ -33,6 +33,19 @@ VERDICT: Manifest = {
 }
 """The verdict of a warm-up that downloaded and quantized."""
 
+SHAPE: Manifest = {
+    "linear_weights": 2_818_572_288,
+    "widest_linear": 25_165_824,
+    "other_weights": 394_177_536,
+    "quantization": "none",
+    "dtype": "bfloat16",
+    "kv_numbers": 57_344,
+    "context": 131_072,
+    "vocabulary": 128_256,
+    "row_numbers": 11_264,
+}
+"""What a warm-up says of Llama 3.2 3B: 3.2 billion weights, 112 KiB of keys and values for a token."""
+
 
 def make_llmservice(
     name: str = "gemma",
@@ -231,19 +244,19 @@ def caching(llmservice: LLMService, settings: Settings) -> Children:
     return children_of(*volumes, job, pod)
 
 
-def cached(llmservice: LLMService, settings: Settings) -> Children:
+def cached(llmservice: LLMService, settings: Settings, verdict: Manifest = VERDICT) -> Children:
     """Return the children of `llmservice` when its warm-up has just succeeded."""
     before = caching(llmservice, settings)
     job = complete(before.jobs[0])
     return children_of(
-        *before.claims, *(item for item in [before.service] if item), job, ended_pod(job, {"verdict": VERDICT})
+        *before.claims, *(item for item in [before.service] if item), job, ended_pod(job, {"verdict": verdict})
     )
 
 
-def serving(llmservice: LLMService, settings: Settings) -> Children:
+def serving(llmservice: LLMService, settings: Settings, verdict: Manifest = VERDICT) -> Children:
     """Return the children of `llmservice` when everything it asks for is there."""
     source = llmservice.spec.model.source
-    before = Children() if source.pvc or source.image else cached(llmservice, settings)
+    before = Children() if source.pvc or source.image else cached(llmservice, settings, verdict)
     live = [as_live(item) for item in desired(llmservice, before, settings, NOW).manifests]
     deployment = rolled_out(manifest_of(tuple(live), "Deployment"))
     rest = [item for item in live if item["kind"] not in ("Deployment", "PersistentVolumeClaim", "Job")]

@@ -21,7 +21,7 @@ FULL_SPEC: dict[str, Any] = {
         "batching": {"maxBatchSize": 16, "maxQueueDepth": 0},
     },
     "resources": {
-        "gpu": {"count": 1, "resourceName": "nvidia.com/mig-1g.10gb"},
+        "gpu": {"count": 1, "resourceName": "nvidia.com/mig-1g.10gb", "memory": "9856Mi"},
         "requests": {"cpu": "1500m", "memory": "1024Mi"},
         "limits": {"memory": "12Gi", "ephemeral-storage": "1.5Gi"},
         "sharedMemory": "2048Mi",

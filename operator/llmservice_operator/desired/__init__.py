@@ -11,6 +11,7 @@ from llmservice_operator.desired.cached_model import cached_model, served_model
 from llmservice_operator.desired.configuration import problems
 from llmservice_operator.desired.deployment import deployment
 from llmservice_operator.desired.effective import effective
+from llmservice_operator.desired.fit import unfit
 from llmservice_operator.desired.horizontal_pod_autoscaler import horizontal_pod_autoscaler
 from llmservice_operator.desired.network_policies import network_policies
 from llmservice_operator.desired.persistent_volume_claim import persistent_volume_claim
@@ -59,8 +60,12 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     facts = served_model(llmservice, cache, children)
     volumes = [] if cache is None or cache.is_shared else [persistent_volume_claim(llmservice, values, cache)]
     jobs = warmup(llmservice, values, cache, children, now)
-    # Without a model on a volume no pod could load one, so none may ask for a GPU.
-    choice = None if facts is None else choose(llmservice, values, facts, cache, settings, children, now)
+    # Without a model on a volume, or with one that does not fit, no pod could load it, so none may ask for a GPU: what
+    # runs goes on. Whoever suspends asks for no pod, and is not kept waiting.
+    is_held_back = not llmservice.spec.suspend and bool(unfit(llmservice, values, cache, facts))
+    choice = None
+    if facts is not None and not is_held_back:
+        choice = choose(llmservice, values, facts, cache, settings, children, now)
     configuration = [] if choice is None else _config_maps(llmservice, choice, children)
     kept = [] if choice is None else [controller_revision(llmservice, choice.wanted)]
     replicas = fixed_replicas(llmservice, children, can_load=choice is not None and can_load(choice.target, cache))

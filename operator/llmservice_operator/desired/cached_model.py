@@ -17,12 +17,13 @@ from llmservice_operator.desired.download import Download, download
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.diagnosis import verdict
+from llmservice_operator.diagnosis.model_shape import ModelShape
 from llmservice_operator.diagnosis.verdict import Failure, Verdict
 from llmservice_operator.manifest import Manifest, condition, is_being_deleted, is_true, named
 from llmservice_operator.schema import LLMService
 
 KEPT_VERDICTS = 4
-"""Verdicts remembered in a PVC: going back to an earlier model needs no warm-up, and the annotation stays under 2
+"""Verdicts remembered in a PVC: going back to an earlier model needs no warm-up, and the annotation stays under 4
 KiB.
 """
 RETRY_AFTER = timedelta(seconds=300)
@@ -54,6 +55,8 @@ class CachedModel:
     """What is cached in its place: files with another digest than the spec asks for."""
     download: Download
     """What a warm-up brings."""
+    shapes: dict[str, ModelShape]
+    """What is known of how much memory models need, by warm-up key."""
 
 
 def cached_model(llmservice: LLMService, values: Effective, children: Children) -> CachedModel | None:
@@ -80,6 +83,7 @@ def cached_model(llmservice: LLMService, values: Effective, children: Children) 
         facts=None if found is None or is_other else _facts(llmservice, key, claim, uid(volume), found),
         mismatch=found if is_other else None,
         download=wanted,
+        shapes={key: said.shape for key, said in known.items() if said.shape is not None},
     )
 
 

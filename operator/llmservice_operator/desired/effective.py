@@ -24,6 +24,8 @@ class Effective:
     gpus: int
     """Per replica."""
     gpu_resource_name: str
+    gpu_memory: str | None
+    """Of one GPU; None when unknown."""
     requests: dict[str, str]
     limits: dict[str, str]
     shared_memory: str | None
@@ -60,6 +62,7 @@ def effective(llmservice: LLMService, profile: Profile, settings: Settings) -> E
         allowed_endpoints=tuple(settings.allowed_endpoints),
         gpus=_first(spec.resources.gpu.count, profile.gpu.count),
         gpu_resource_name=spec.resources.gpu.resource_name or profile.gpu.resource_name,
+        gpu_memory=_gpu_memory(spec.resources.gpu.memory, profile, spec.resources.gpu.resource_name),
         requests=requests,
         limits=limits,
         shared_memory=canonical(shared_memory) if shared_memory else None,
@@ -76,6 +79,13 @@ def effective(llmservice: LLMService, profile: Profile, settings: Settings) -> E
         warmup_backoff_limit=_first(spec.cache.warmup.backoff_limit, profile.warmup.backoff_limit),
         warmup_timeout_seconds=spec.cache.warmup.timeout_seconds or profile.warmup.timeout_seconds,
     )
+
+
+def _gpu_memory(chosen: str | None, profile: Profile, resource_name: str | None) -> str | None:
+    """Return how much memory a GPU has. What the profile says is about the GPUs that it names."""
+    is_another = resource_name not in (None, profile.gpu.resource_name)
+    memory = chosen or (None if is_another else profile.gpu.memory)
+    return canonical(memory) if memory else None
 
 
 def _first(chosen: int | None, otherwise: int) -> int:

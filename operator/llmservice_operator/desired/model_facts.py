@@ -134,6 +134,11 @@ def served_name(llmservice: LLMService) -> str:
     return llmservice.spec.model.served_name or llmservice.spec.model.source.one.short_name
 
 
+def method_of(quantization: str) -> str:
+    """Return what spec.engine.quantization.method calls a quantization of the server's."""
+    return next(method for method, word in _METHODS.items() if word == quantization)
+
+
 def quantization_choices(llmservice: LLMService) -> dict[str, Any]:
     """Return how the spec wants the weights stored, in the server's words."""
     chosen = llmservice.spec.engine.quantization

@@ -8,11 +8,11 @@ verdict.
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 
+from llmservice_operator.diagnosis.model_shape import ModelShape, Quantization, or_none
 from llmservice_operator.manifest import Manifest
 
-Quantization = Literal["nf4", "fp4", "int8", "none"]
 InnerPath = Annotated[str, Field(max_length=512, pattern=r"^(models|quantized)(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$")]
 """A folder below the cache's root; no part of it starts with a dot."""
 
@@ -32,6 +32,8 @@ class Verdict(_Data):
     quantization: Quantization
     bytes: Annotated[int, Field(ge=0)]
     """Size of that folder."""
+    shape: Annotated[ModelShape | None, WrapValidator(or_none)] = None
+    """None from a warm-up of an earlier version, and where the config calls its sizes otherwise than it knows."""
 
 
 class Failure(_Data):
@@ -88,4 +90,5 @@ def records(annotation: str | None) -> dict[str, Verdict]:
 
 def annotation(verdicts: dict[str, Verdict]) -> str:
     """Return verdicts as the text of a PVC's annotation, in their order."""
-    return json.dumps({key: verdict.model_dump() for key, verdict in verdicts.items()}, separators=(",", ":"))
+    content = {key: verdict.model_dump(exclude_none=True) for key, verdict in verdicts.items()}
+    return json.dumps(content, separators=(",", ":"))

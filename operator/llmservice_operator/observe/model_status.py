@@ -5,6 +5,8 @@ from typing import Any
 from llmservice_operator import names
 from llmservice_operator.desired import model_facts
 from llmservice_operator.desired import revisions as kept
+from llmservice_operator.desired.fit import serving_of
+from llmservice_operator.desired.memory_need import memory_need
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe.progress import warmup_bytes
 from llmservice_operator.observe.situation import Situation
@@ -26,8 +28,16 @@ def model(situation: Situation) -> Manifest:
             "digest": facts.digest or None,
             "quantization": facts.quantization,
             "sizeBytes": facts.bytes or None,
+            "estimatedMemoryBytes": _estimated_memory(situation),
         }
     )
+
+
+def _estimated_memory(situation: Situation) -> int | None:
+    if situation.values is None:
+        return None
+    serving = serving_of(situation.values, situation.cache, situation.facts)
+    return None if serving is None else memory_need(serving).total
 
 
 def cache(situation: Situation) -> Manifest | None:

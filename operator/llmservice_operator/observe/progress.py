@@ -67,10 +67,11 @@ def progress(situation: Situation) -> str | None:
         done = warmup_bytes(situation.cache, situation.children)
         return f"cache {done.percent}%" if done else None
     rollout = situation.rollout
+    is_asked_for = not situation.problems and not situation.is_suspended
     verifying = verification(situation)
     if verifying is not None:
         return f"verify {verifying.done}/{verifying.total}"
-    if rollout.is_observed and not rollout.is_rolled_out and not situation.is_suspended:
+    if is_asked_for and rollout.is_observed and not rollout.is_rolled_out:
         return f"rollout {rollout.updated_replicas}/{rollout.wanted_replicas}"
     return None
 

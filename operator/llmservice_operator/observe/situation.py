@@ -11,6 +11,7 @@ from llmservice_operator.desired import model_facts
 from llmservice_operator.desired.cached_model import CachedModel, cached_model, served_model
 from llmservice_operator.desired.configuration import Problem, problems
 from llmservice_operator.desired.effective import Effective, effective
+from llmservice_operator.desired.fit import unfit
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.rollback import Choice, choose
 from llmservice_operator.diagnosis import pods, refused_pods
@@ -85,10 +86,12 @@ def situation(llmservice: LLMService, children: Children, settings: Settings, no
         choice = choose(llmservice, values, facts, cache, settings, children, now)
         facts = model_facts.of_template(choice.target.template)
     rollout = Rollout.of(llmservice, children, None if choice is None else choice.target.name)
+    asked_for = None if cache is None else cache.facts
+    too_much = () if values is None else unfit(llmservice, values, cache, asked_for)
     return Situation(
         llmservice=llmservice,
         children=children,
-        problems=problems(llmservice, settings),
+        problems=(*problems(llmservice, settings), *too_much),
         values=values,
         cache=cache,
         facts=facts,

@@ -24,6 +24,7 @@ GpuCount = Annotated[
     Field(ge=0),
     Rule("self <= 1", "the engine runs on one GPU per replica: count is 0 or 1", holds=lambda self: self <= 1),
 ]
+GpuMemory = Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]*(Mi|Gi)$")]
 ExtendedResourceName = Annotated[
     str,
     Field(max_length=253, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"),
@@ -49,6 +50,11 @@ class Gpu(Structure):
         None,
         description="Name under which the nodes offer their GPUs, for example a MIG slice. Default: the profile's "
         "gpu.resourceName. Example: nvidia.com/gpu.",
+    )
+    memory: GpuMemory | None = Field(
+        None,
+        description="Memory of one GPU in bytes, as nvidia-smi shows it. A model that needs more is refused before any "
+        "GPU is asked for; without a value nothing is refused. Default: the profile's gpu.memory. Example: 24Gi.",
     )
 
 

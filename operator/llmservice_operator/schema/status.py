@@ -28,6 +28,11 @@ class ModelStatus(Reported):
     digest: str | None = Field(None, description="Digest over all files of the model, as sha256:HEX.")
     quantization: str | None = Field(None, description="Number format of the weights in memory: nf4, fp4, int8, none.")
     size_bytes: Int64 | None = Field(None, description="Bytes of the files that the replicas load.")
+    estimated_memory_bytes: Int64 | None = Field(
+        None,
+        description="Bytes of memory that one replica needs under this spec, computed from the model's headers: of the "
+        "GPU, or of the pod where there is none. Absent where the headers were not read.",
+    )
 
 
 class ResourcesStatus(Reported):

@@ -1,18 +1,24 @@
 """The two programs meet in environment variables and termination messages; here both sides are asked."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from inference_server import termination
 from inference_server.cache import endpoints as warmup_endpoints
+from inference_server.checkpoint.shape import model_shape
+from inference_server.engine.pace import PREFILL_TOKENS
+from inference_server.models.context import CONTEXT_CAP
+from inference_server.models.model import PAGE_TOKENS
 from inference_server.settings import Settings, read_settings
 from llmservice_operator.children import Children
-from llmservice_operator.desired import desired, endpoints
+from llmservice_operator.desired import desired, endpoints, memory_need
 from llmservice_operator.diagnosis import verdict
 from llmservice_operator.manifest import Manifest
 from tests.support.builders import COMMIT, DIGEST, NOW, VERDICT, cached, make_llmservice, make_settings, manifest_of
+from tests.support.models import write_checkpoint
 from tests.support.specs import FULL_PROFILE, FULL_SPEC, HTTP_SOURCE, S3_SOURCE
 
 ENDPOINTS = [
@@ -104,10 +110,18 @@ def test_the_operator_reads_the_verdict_that_the_warm_up_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMSERVICE_TERMINATION_LOG", str(tmp_path / "log"))
-    termination.write_verdict(VERDICT)
+    shape = model_shape(write_checkpoint(tmp_path / "model"))
+    assert shape is not None
+    termination.write_verdict({**VERDICT, "shape": asdict(shape)})
     said = verdict.parse((tmp_path / "log").read_text())
     assert isinstance(said, verdict.Verdict)
-    assert json.loads(said.model_dump_json()) == VERDICT
+    assert json.loads(said.model_dump_json()) == {**VERDICT, "shape": asdict(shape)}
+
+
+def test_the_operator_counts_in_the_units_of_the_engine() -> None:
+    assert memory_need.CONTEXT_CAP == CONTEXT_CAP
+    assert memory_need.PAGE_TOKENS == PAGE_TOKENS
+    assert memory_need.STEP_TOKENS == PREFILL_TOKENS
 
 
 def test_the_operator_reads_the_failure_that_a_container_writes(
