@@ -22,11 +22,11 @@ SIZES = {
 }
 
 
-def write_family(folder: Path, model_type: str, changes: Mapping[str, Any]) -> Path:
-    """Write a float32 model of `model_type` with SIZES and `changes` to `folder`, and return it."""
+def write_family(folder: Path, model_type: str, changes: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> Path:
+    """Write a model of `model_type` with SIZES and `changes` to `folder`, and return it."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(model_type, **{**SIZES, **changes})
-    module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    module = AutoModelForCausalLM.from_config(config, dtype=dtype)
     for name, parameter in module.named_parameters():
         # Larger than what training begins with, so that attention has something to choose from.
         torch.nn.init.normal_(parameter.data, mean=float("norm" in name and "bias" not in name), std=0.08)
