@@ -76,6 +76,7 @@ unit: env ## tests that need nothing
 
 .PHONY: contract
 contract: env binaries ## tests on loopback: fakes against the real thing
+	$(CLUSTER) build versitygw
 	$(PY) -m pytest tests/contract
 
 .PHONY: soak
@@ -116,7 +117,7 @@ cluster-tests: env ## tests on a real control plane without nodes
 	$(PY) -m pytest tests/cluster
 
 .PHONY: campaign
-campaign: env binaries ## the operator dies at every one of its writes (hours; goes on where it was; PLANS="--specs guarded" for less)
+campaign: env binaries ## deaths, old views, lost events, errors of the API, changes and errors of specs (hours; goes on where it was; PLANS="--kinds stale --parts guarded" for less)
 	$(PY) -m tests.campaign $(PLANS)
 
 .PHONY: cluster-up
@@ -165,6 +166,11 @@ bench-engine: env ## our engine against what transformers offers, in process
 .PHONY: bench-rollout
 bench-rollout: images ## what clients notice of 20 changes of a service under load (BENCH="--rollouts 2 --requests 1" for less)
 	$(ENTER) $(PY) -m benchmarks.rollout --images $(IMAGE_REFS) $(BENCH)
+
+.PHONY: bench-scale
+bench-scale: env binaries ## a thousand services on a control plane whose nodes kwok plays (BENCH="--sizes 20 --idle-seconds 10" for less)
+	$(CLUSTER) build kwok
+	$(PY) -m benchmarks.scale $(BENCH)
 
 .PHONY: bench-report
 bench-report: env ## write docs/benchmarks.md from the newest results

@@ -39,7 +39,7 @@ def others_cores(busy: float, own: float, wall: float) -> float:
 class Meter:
     """Measures a block: `wall` seconds, and the cores that `others` used.
 
-    Others are all but this process, its children that ended, and the processes of `sessions`; it is in none of these.
+    Others are all but this process, its children that ended, and the processes of `sessions`.
     """
 
     def __init__(self, sessions: Collection[int] = ()) -> None:
@@ -59,7 +59,7 @@ class Meter:
 
     def _now(self) -> tuple[float, float, float]:
         # With the children that ended: what is started and stopped within the block is no one else's.
-        own = sum(os.times()[:4]) + sum(self._seconds(pid) for pid in _process_ids())
+        own = sum(os.times()[:4]) + sum(self._seconds(pid) for pid in _process_ids() if pid != os.getpid())
         return time.perf_counter(), busy_seconds((PROC / "stat").read_text()), own
 
     def _seconds(self, pid: int) -> float:

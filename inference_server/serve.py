@@ -23,6 +23,7 @@ from inference_server.metrics import Metrics
 from inference_server.settings import Settings
 from inference_server.state import PhaseProgress, ServedModel, ServerState
 from inference_server.text.tokenizer import Tokenizer
+from inference_server.verification import Verification, VerificationFailed, read_verification, verify
 from inference_server.web.admission import ModelServer
 from inference_server.web.app import create_app
 from inference_server.web.auth import ApiKeys
@@ -50,6 +51,8 @@ def run(
 async def _serve(
     settings: Settings, public: socket.socket, management: socket.socket, engine: tuple[Child, socket.socket]
 ) -> int:
+    folder = settings.verification_dir
+    verification = None if folder is None else read_verification(folder, settings.revision)
     state = ServerState(model=_served_model(settings))
     metrics = Metrics(settings.model_id)
     child, connection = engine
@@ -63,7 +66,7 @@ async def _serve(
     async with _in_background(management_server(state, metrics), management):
         serving = asyncio.create_task(public_server.serve(sockets=[public]))
         reloading = asyncio.create_task(keys.reload_forever()) if keys else None
-        working = asyncio.create_task(load_and_run(settings, state, client, model_server))
+        working = asyncio.create_task(load_and_run(settings, state, client, model_server, verification))
         stopping = asyncio.create_task(stop.first.wait())
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
         try:
@@ -77,11 +80,18 @@ async def _serve(
             await client.close()
 
 
-async def load_and_run(settings: Settings, state: ServerState, client: EngineClient, model_server: ModelServer) -> None:
-    """Load the tokenizer, become ready with the engine, and pass messages on until it ends; never returns normally.
+async def load_and_run(
+    settings: Settings,
+    state: ServerState,
+    client: EngineClient,
+    model_server: ModelServer,
+    verification: Verification | None = None,
+) -> None:
+    """Load the tokenizer, become ready with the engine once it answers the prompts of `verification`, and pass messages
+    on until it ends; never returns normally.
 
     Raises:
-        EngineFailed, LoadFailure: why it ended.
+        EngineFailed, LoadFailure, VerificationFailed: why it ended.
     """
     loaded = asyncio.Event()
     state.enter("Loading")
@@ -95,7 +105,9 @@ async def load_and_run(settings: Settings, state: ServerState, client: EngineCli
         await loaded.wait()
         assert client.model is not None
         state.model = ServedModel(state.model.ref, state.model.revision, state.model.digest, client.model.quantization)
-        if state.phase == "Loading":
+        if verification is not None:
+            await verify(verification, model_server)
+        if state.phase in ("Loading", "Verifying"):
             state.enter("Ready")
             logger.info("ready", model=settings.model_id, slots=client.model.slots, device=client.model.device)
 
@@ -103,7 +115,7 @@ async def load_and_run(settings: Settings, state: ServerState, client: EngineCli
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(become_ready())
             tasks.create_task(client.run(on_progress, loaded.set))
-    except* (EngineFailed, LoadFailure) as failures:
+    except* (EngineFailed, LoadFailure, VerificationFailed) as failures:
         raise failures.exceptions[0] from None
 
 
@@ -145,10 +157,10 @@ async def _end(
     if working.done():
         failure = working.exception()
         reason, exit_code = ("EngineFailed", 70)
-        if isinstance(failure, EngineFailed | LoadFailure):
+        if isinstance(failure, EngineFailed | LoadFailure | VerificationFailed):
             reason, exit_code = failure.reason, failure.exit_code
         state.fail(reason, str(failure))
-        logger.error("the engine failed", reason=reason, error=str(failure))
+        logger.error("serving failed", reason=reason, error=str(failure))
         termination.write_failure(reason, str(failure))
     public_server.should_exit = True
     await asyncio.wait((serving,), timeout=LAST_WORDS_SECONDS)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urljoin
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -48,6 +49,8 @@ class Settings(BaseSettings):
     model_ref: str | None = None
     model_revision: str | None = None
     model_digest: str | None = None
+    """What is known of the model, to be told; the next one is what its files must have, to be checked at load."""
+    expected_digest: Annotated[str, Field(pattern=r"^sha256:[a-f0-9]{64}$")] | None = None
     served_name: str | None = None
     """The model's id in the API; MODEL_NAME when absent."""
     quantization: Literal["auto", "nf4", "fp4", "int8", "none"] = "auto"
@@ -67,6 +70,10 @@ class Settings(BaseSettings):
     """How long new requests are still answered after SIGTERM, while load balancers learn that this pod is going."""
     api_keys_dir: Path | None = None
     """Mounted Secret: file name = tenant, content = one key per line. None is a server without authentication."""
+    verification_dir: Path | None = None
+    """Mounted folder with the prompts that must be answered before this server is ready; see `verification`."""
+    revision: str | None = None
+    """The revision that this pod is of, for `verification` to know whether it is proven."""
 
     log_format: Literal["json", "text"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -90,8 +97,23 @@ class Settings(BaseSettings):
     hub_endpoint: str = "https://huggingface.co"
     hugging_face_hub_token: SecretStr | None = Field(None, validation_alias="HUGGING_FACE_HUB_TOKEN")
     hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
+    http_url: str | None = None
+    """The address of an archive with the model's files; it takes the place of the hub."""
+    http_sha256: Annotated[str, Field(pattern=r"^[a-f0-9]{64}$")] | None = None
+    """What the archive's bytes must have."""
+    http_token: SecretStr | None = None
+    allowed_endpoints: str = ""
+    """Addresses, separated by commas, that the archive's server may redirect to; none: its own alone."""
 
-    @field_validator("model_path", "api_keys_dir", "cache_dir")
+    s3_uri: Annotated[str, Field(pattern=r"^s3://[a-z0-9]")] | None = None
+    """A folder of a bucket, as s3://BUCKET/FOLDER; it takes the place of the hub."""
+    s3_endpoint: str = "https://s3.us-east-1.amazonaws.com"
+    s3_region: str = "us-east-1"
+    aws_access_key_id: SecretStr | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
+    aws_secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
+    aws_session_token: SecretStr | None = Field(None, validation_alias="AWS_SESSION_TOKEN")
+
+    @field_validator("model_path", "api_keys_dir", "verification_dir", "cache_dir")
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_absolute():
@@ -102,6 +124,20 @@ class Settings(BaseSettings):
     def _tokens_agree(self) -> Settings:
         if len(set(self._tokens)) > 1:
             raise ValueError("token given twice: HF_TOKEN and HUGGING_FACE_HUB_TOKEN differ, set one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _archive_is_known(self) -> Settings:
+        if (self.http_url is None) != (self.http_sha256 is None):
+            raise ValueError(f"set {PREFIX}HTTP_URL and {PREFIX}HTTP_SHA256 together, or neither")
+        if self.http_url is not None and self.s3_uri is not None:
+            raise ValueError(f"set {PREFIX}HTTP_URL or {PREFIX}S3_URI, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_pairs(self) -> Settings:
+        if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
+            raise ValueError("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY together, or neither for a public bucket")
         return self
 
     @property
@@ -122,6 +158,12 @@ class Settings(BaseSettings):
         return next(iter(self._tokens), None)
 
     @property
+    def endpoints(self) -> list[str]:
+        """The addresses that a warm-up with a URL may talk to."""
+        given = [item.strip() for item in self.allowed_endpoints.split(",") if item.strip()]
+        return given or [urljoin(self.http_url or "", "/")]
+
+    @property
     def _tokens(self) -> list[str]:
         given = (self.hugging_face_hub_token, self.hf_token)
         return [token.get_secret_value().strip() for token in given if token is not None]
@@ -135,6 +177,7 @@ class Settings(BaseSettings):
         return EngineConfig(
             engine=self.engine,
             model_path=self._model_folder(),
+            expected_digest=self.expected_digest,
             quantization=self.wanted_quantization,
             compute_dtype=self.compute_dtype,
             double_quant=self.double_quant,
@@ -204,6 +247,6 @@ def _complaint(location: tuple[int | str, ...], item: Mapping[str, object]) -> s
     variable = next((known for known, name in known_variables().items() if field in (known, name)), field)
     if item["type"] == "missing":
         return f"{variable}: not set"
-    if "token" in field.lower():
+    if any(word in field.lower() for word in ("token", "access_key")):
         return f"{variable}: {message}"
     return f"{variable}: {message} (got {item['input']!r})"

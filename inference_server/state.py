@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Phase = Literal["Starting", "Downloading", "Quantizing", "Loading", "Ready", "Draining", "Failed"]
+Phase = Literal[
+    "Starting", "Downloading", "Unpacking", "Quantizing", "Loading", "Verifying", "Ready", "Draining", "Failed"
+]
 
 
 @dataclass(frozen=True)

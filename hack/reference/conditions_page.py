@@ -38,8 +38,8 @@ def _section(condition_type: ConditionType) -> str:
         _is_borrowed(condition_type, reason) for reasons in REASONS[condition_type].values() for reason in reasons
     )
     note = (
-        "\nBesides, the reason of what holds it back: of `ConfigurationValid`, `ModelCached`, `Scheduled` or "
-        "`Degraded`, explained there.\n"
+        "\nBesides, the reason of what holds it back: of `ConfigurationValid`, `ModelCached`, `Scheduled`, "
+        "`Verified` or `Degraded`, explained there.\n"
     )
     table = "\n| status | reason | cause | fix | look closer |\n|---|---|---|---|---|\n" + "".join(rows) if rows else ""
     return f"\n## {condition_type}\n\n{MEANINGS[condition_type]}\n{table}{note if borrowed else ''}"

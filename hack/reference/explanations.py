@@ -23,10 +23,13 @@ MEANINGS: Final[Mapping[ConditionType, str]] = {
     ConditionType.CONFIGURATION_VALID: "The spec can be carried out: what it names exists and is allowed.",
     ConditionType.MODEL_CACHED: "The model's files lie on the volume from which replicas load them.",
     ConditionType.SCHEDULED: "Every pod has found a node.",
+    ConditionType.VERIFIED: "The model answers the prompts of `spec.rollout.verification` as expected, or none are "
+    "asked for. A replica is not ready before.",
     ConditionType.AUTOSCALING_ACTIVE: "The autoscaler does its work, or none is asked for.",
     ConditionType.DEGRADED: "Something that runs does not run as asked. Abnormal when true.",
     ConditionType.UPDATE_PENDING: "This operator, or a profile, would make the replicas differently from what runs. "
     "Abnormal when true.",
+    ConditionType.DRIFTED: "A child was changed by others within the last hour, and put back. Abnormal when true.",
     ConditionType.PAUSED: "The operator keeps its hands off. Abnormal when true.",
 }
 
@@ -64,6 +67,7 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
     Reason.CACHING: Explanation("The warm-up Job fills the cache.", "Wait.", _WARMUP_LOG),
     Reason.SCHEDULING: Explanation("Pods wait for a node.", "Wait.", _PODS),
     Reason.STARTING: Explanation("Replicas start and load the model.", "Wait.", _SERVER_LOG),
+    Reason.VERIFYING: Explanation("A replica answers the golden prompts.", "Wait.", _SERVER_LOG),
     Reason.ROLLING_OUT: Explanation(
         "A new revision replaces the old one.", "Wait.", "kubectl rollout status deployment/NAME"
     ),
@@ -86,9 +90,14 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         _CONFIGURATION,
     ),
     Reason.ENDPOINT_NOT_ALLOWED: Explanation(
-        "The hub in `endpoint` is not on the operator's list, or it redirects elsewhere.",
-        "Use a hub of the list, or ask an administrator to add it.",
+        "The address that the model is to come from is not on the operator's list, or it redirects to one that is not.",
+        "Use an address of the list, or ask an administrator to add one to `allowedEndpoints`.",
         _CONFIGURATION,
+    ),
+    Reason.SCHEDULE_INVALID: Explanation(
+        "`spec.upgradePolicy.window` has a schedule that no day meets, or names no time zone.",
+        "Follow the message: five fields as for a CronJob, and a name of the IANA database.",
+        "kubectl explain llmservice.spec.upgradePolicy.window",
     ),
     Reason.QUANTIZATION_CONFLICT: Explanation(
         "The checkpoint is quantized already, by another method than the spec asks for.",
@@ -130,6 +139,12 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         "Rename the LLMService, or delete the other object.",
         "kubectl get deployments,services,hpa,pvc,configmaps,jobs",
     ),
+    Reason.REVISION_NOT_KEPT: Explanation(
+        "The annotation `llmservice.dev/rollback-to` names no earlier revision that was good and is kept with its "
+        "model; what runs stays as it is.",
+        "Name one that `status.rollout.history` has as Good, or remove the annotation.",
+        "kubectl get llmservice NAME -o jsonpath='{.status.rollout.history}'",
+    ),
     Reason.REJECTED_BY_SERVER: Explanation(
         "The API server, a webhook or a policy refused an object; the message has its words.",
         "Change what the message names.",
@@ -153,29 +168,30 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         _CLAIM,
     ),
     Reason.MODEL_NOT_FOUND: Explanation(
-        "The hub has no such repository, or hides it without a token.",
-        "Correct `repo`, or name a token for a private one.",
+        "The hub has no such repository, or hides it without a token; the server no such archive, the bucket no files.",
+        "Correct `repo`, `url`, `uri` or `region`, or name a token for a private one.",
         _WARMUP_LOG,
     ),
     Reason.REVISION_NOT_FOUND: Explanation(
         "The repository has no such branch, tag or commit.", "Correct `revision`.", _WARMUP_LOG
     ),
     Reason.ACCESS_DENIED: Explanation(
-        "The repository is gated or private, and the token is missing or may not read it.",
-        "Accept the model's terms on the hub, and name its token in `tokenSecretRef`.",
+        "The repository, archive or bucket is private, and the token or key is missing or may not read it.",
+        "Accept the model's terms on the hub; name a token in `tokenSecretRef`, keys in `credentialsSecretRef`.",
         _WARMUP_LOG,
     ),
     Reason.HUB_UNREACHABLE: Explanation(
-        "The hub does not answer; the warm-up tries again.",
-        "Check network, DNS and proxy between the pods and the hub.",
+        "The hub or server does not answer; the warm-up tries again.",
+        "Check network, DNS and proxy between the pods and it.",
         _WARMUP_LOG,
     ),
     Reason.THROTTLED: Explanation(
         "The hub answers 429; the warm-up tries again later.", "Wait, or name a token with a higher limit.", _WARMUP_LOG
     ),
     Reason.DIGEST_MISMATCH: Explanation(
-        "A downloaded file is not what the hub announced; it was thrown away and is tried again.",
-        "If it stays, suspect a proxy or the hub.",
+        "The model's files do not have `spec.model.digest`, the archive not its `sha256`, or a downloaded file is not "
+        "what the hub announced. The message has both values; it is tried again.",
+        "Correct the digest, or name what has it. For a file of the hub, suspect a proxy.",
         _WARMUP_LOG,
     ),
     Reason.CACHE_FULL: Explanation(
@@ -184,8 +200,8 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         _CLAIM,
     ),
     Reason.UNSAFE_FILES: Explanation(
-        "The repository has its weights only in formats that can run code, or file names that lead outside.",
-        "Choose a repository with safetensors.",
+        "The repository or archive has links, names that lead outside, or weights only in formats that can run code.",
+        "Choose one with safetensors, in plain files.",
         _WARMUP_LOG,
     ),
     Reason.MODEL_INVALID: Explanation(
@@ -236,6 +252,22 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
     Reason.UNSCHEDULABLE: Explanation(
         "The scheduler found no node for another reason; the message has its words.", "Follow the message.", _PODS
     ),
+    Reason.PROMPTS_PASSED: Explanation("A replica of the revision asked for answered every prompt as expected."),
+    Reason.NOT_CONFIGURED: Explanation("`spec.rollout.verification` is absent."),
+    Reason.PROMPT_FAILED: Explanation(
+        "The answer to a prompt has none of the texts expected, is empty, or cannot be given; the message has the "
+        "prompt's number.",
+        "Put the prompt to the model yourself; then correct the expectation, or the change of the model.",
+        "kubectl logs deployment/NAME --previous",
+    ),
+    Reason.PROMPT_TIMED_OUT: Explanation(
+        "The prompts were not all answered within `spec.rollout.verification.timeoutSeconds`.",
+        "Raise the limit, ask for fewer tokens, or find out why the model is slow.",
+        _SERVER_LOG,
+    ),
+    Reason.PENDING: Explanation(
+        "No replica of the revision asked for has answered the prompts yet.", "Wait.", _DESCRIBE
+    ),
     Reason.ACTIVE: Explanation("The autoscaler reads its metrics and sets the replicas."),
     Reason.DISABLED: Explanation("`spec.scaling` is absent, or the LLMService is suspended: nobody scales."),
     Reason.LIMIT_REACHED: Explanation(
@@ -256,8 +288,8 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
     ),
     Reason.AS_EXPECTED: Explanation("What runs, runs as asked."),
     Reason.ROLLED_BACK: Explanation(
-        "The revision that the spec asks for was at fault: it crashed, ran out of memory, has no image or was not "
-        "ready in time. So the last good one runs again; the message has the cause.",
+        "The revision that the spec asks for was at fault: it crashed, ran out of memory, has no image, failed "
+        "verification or was not ready in time. So the last good one runs again; the message has the cause.",
         "Correct the spec. To try the same once more, give the annotation `llmservice.dev/retry` a new value.",
         "kubectl annotate llmservice NAME llmservice.dev/retry=1 --overwrite",
     ),
@@ -303,7 +335,18 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         "nothing waits.",
         "kubectl annotate llmservice NAME llmservice.dev/apply-update=1 --overwrite",
     ),
+    Reason.WAITING_FOR_WINDOW: Explanation(
+        "As `OperatorUpgraded`; the window of `spec.upgradePolicy` is not open.",
+        "Wait for it, or apply the update now.",
+        "kubectl annotate llmservice NAME llmservice.dev/apply-update=1 --overwrite",
+    ),
     Reason.UP_TO_DATE: Explanation("The replicas are as this operator makes them."),
+    Reason.FIELDS_REVERTED: Explanation(
+        "Somebody changed a field that the spec decides; the message names the field manager and the first such field.",
+        "Change the LLMService instead. To change children by hand for a while, set `spec.paused`.",
+        "kubectl get deployment NAME -o yaml --show-managed-fields",
+    ),
+    Reason.IN_SYNC: Explanation("No child was put back within the last hour."),
     Reason.PAUSED_BY_USER: Explanation(
         "`spec.paused` is true: the operator writes nothing but this status.",
         "Set it to false.",

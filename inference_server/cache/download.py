@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from inference_server.cache.failures import WarmupFailure
-from inference_server.cache.hub import Hub, Interrupted
 from inference_server.cache.listing import Listing, RemoteFile
+from inference_server.cache.remote import Interrupted, Remote
 from inference_server.checkpoint.validation import read_json
 
 CODE_KEYS = ("auto_map", "custom_pipelines")
@@ -17,21 +17,21 @@ CODE_KEYS = ("auto_map", "custom_pipelines")
 
 
 def fetch(
-    hub: Hub, listing: Listing, files: Iterable[RemoteFile], folder: Path, progress: Callable[[int], None]
+    remote: Remote, listing: Listing, files: Iterable[RemoteFile], folder: Path, progress: Callable[[int], None]
 ) -> dict[str, str]:
     """Download `files` into `folder` and return the sha256 of each; `progress` is told the bytes so far.
 
     A file that is whole keeps its name; one that is not ends in .incomplete and is taken up again.
 
     Raises:
-        WarmupFailure: the hub refuses, or a file came wrong twice.
+        WarmupFailure: the other side refuses, or a file came wrong twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sha256: dict[str, str] = {}
     before = 0
-    for file in files:
+    for file in sorted(files, key=lambda file: file.position):
         told = before
-        sha256[file.name] = _fetch_one(hub, listing, file, folder, lambda size, told=told: progress(told + size))  # type: ignore[misc]
+        sha256[file.name] = _fetch_one(remote, listing, file, folder, lambda size, told=told: progress(told + size))  # type: ignore[misc]
         before += file.size
         progress(before)
     return sha256
@@ -53,15 +53,17 @@ def partial_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.incomplete"
 
 
-def _fetch_one(hub: Hub, listing: Listing, file: RemoteFile, folder: Path, progress: Callable[[int], None]) -> str:
+def _fetch_one(
+    remote: Remote, listing: Listing, file: RemoteFile, folder: Path, progress: Callable[[int], None]
+) -> str:
     target = folder / file.name
     if target.is_file() and (verified := _verified(file, target)):
         return verified
     partial = partial_path(folder, file.name)
     for _ in range(2):
-        trouble = "its bytes are not those the hub has on record"
+        trouble = "its bytes are not those on record"
         try:
-            hub.download(listing, file, partial, progress)
+            remote.download(file, partial, progress)
             if verified := _verified(file, partial):
                 partial.rename(target)
                 return verified
@@ -69,12 +71,12 @@ def _fetch_one(hub: Hub, listing: Listing, file: RemoteFile, folder: Path, progr
             trouble = str(interrupted)
         # What came is wrong and nobody knows where: once more from the beginning.
         partial.unlink(missing_ok=True)
-    text = f"try again, or ask who runs the hub or the proxy before it: {file.name} of {listing.repo}: {trouble}"
+    text = f"try again, or ask who runs the server or the proxy before it: {file.name} of {listing.repo}: {trouble}"
     raise WarmupFailure("DigestMismatch", text)
 
 
 def _verified(file: RemoteFile, path: Path) -> str | None:
-    """Return the sha256 of a file that is what the hub has on record, None when it is not."""
+    """Return the sha256 of a file that is what the other side has on record, None when it is not."""
     if path.stat().st_size != file.size:
         return None
     with path.open("rb") as content:

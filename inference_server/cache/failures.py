@@ -8,6 +8,7 @@ Incurable = Literal[
     "ModelNotFound",
     "RevisionNotFound",
     "AccessDenied",
+    "EndpointNotAllowed",
     "UnsafeFiles",
     "ModelInvalid",
     "ModelUnsupported",
@@ -28,6 +29,10 @@ class WarmupFailure(Exception):  # noqa: N818 - what the termination message cal
         self.reason: Reason = reason
 
     @property
+    def may_pass(self) -> bool:
+        """Whether repeating may help."""
+        return self.reason not in get_args(Incurable)
+
+    @property
     def exit_code(self) -> int:
-        """65 where repeating cannot help, 75 where it may."""
-        return 65 if self.reason in get_args(Incurable) else 75
+        return 75 if self.may_pass else 65

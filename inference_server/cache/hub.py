@@ -6,16 +6,21 @@ so that this module calls its transfer function on partial files that stay.
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from inference_server.cache import volume
 from inference_server.cache.failures import WarmupFailure
+from inference_server.cache.growing_file import GrowingFile
 from inference_server.cache.listing import Listing, RemoteFile
+from inference_server.cache.progress import Reporter
+from inference_server.cache.remote import Interrupted
 
 RESOLVE_WAITS_SECONDS = (1.0, 3.0)
 """A hub in the same cluster may be starting at the same moment; a longer outage is for the Job's retries."""
@@ -29,57 +34,48 @@ ENVIRONMENT = {
 }
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error of ours: the file stays partial
-    """The bytes that came are not the bytes that were promised; trying again may help."""
-
-
 class Hub:
-    """A hub at `endpoint`; `token` goes to this endpoint only, never along with a redirect to another host."""
+    """A revision of a repository on the hub at `endpoint`.
 
-    def __init__(self, endpoint: str, token: str | None) -> None:
+    `token` goes to this endpoint only, never along with a redirect to another host.
+    """
+
+    def __init__(self, endpoint: str, token: str | None, repo: str, revision: str) -> None:
         os.environ.update(ENVIRONMENT)
         os.environ.pop("HF_HUB_OFFLINE", None)
         # They log URLs, which carry signatures behind a redirect, and headers that cannot be sent, with the token.
         for library in ("httpx2", "httpcore2"):
             logging.getLogger(library).setLevel(logging.WARNING)
+        self.name = repo
         self._endpoint = endpoint.rstrip("/")
         self._token: str | bool = token or False
+        self._revision = revision
 
-    def resolve(self, repo: str, revision: str) -> Listing:
-        """Return the commit that `revision` names now, and its files.
+    def folder(self, root: Path) -> Path:
+        return volume.source_folder(root, self._endpoint, self.name)
 
-        Raises:
-            WarmupFailure: the hub does not answer, or does not give it to us.
-        """
-        for wait in RESOLVE_WAITS_SECONDS:
-            try:
-                return self._listing(repo, revision)
-            except WarmupFailure as failure:
-                if failure.reason != "HubUnreachable":
-                    raise
-            time.sleep(wait)
-        return self._listing(repo, revision)
+    def commit(self) -> str:
+        if not self._listing.commit.isalnum():
+            raise WarmupFailure("HubUnreachable", f"check the endpoint: {self._listing.commit!r} is no commit")
+        return self._listing.commit
 
-    def download(self, listing: Listing, file: RemoteFile, target: Path, written: Callable[[int], None]) -> None:
-        """Fetch `file` into `target`, going on where an earlier try ended; `written` is told the size so far.
+    @contextmanager
+    def opened(self, raw: Path, reporter: Reporter) -> Iterator[Listing]:
+        yield self._listing
 
-        Raises:
-            WarmupFailure: the hub refuses.
-            Interrupted: the file ended early or late.
-            OSError: the volume refuses.
-        """
+    def download(self, file: RemoteFile, target: Path, written: Callable[[int], None]) -> None:
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
 
+        listing = self._listing
         url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=self._endpoint)
         # As it is, not compressed: a resumed transfer counts bytes of the file.
         headers = build_hf_headers(token=self._token) | {"Accept-Encoding": "identity"}
         try:
-            with _CountingFile(target, written) as partial:
+            with GrowingFile(target, written) as partial:
                 http_get(url, partial, resume_size=partial.tell(), headers=headers, expected_size=file.size)
-                partial.flush()
-                os.fsync(partial.fileno())
+                partial.sync()
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
@@ -87,7 +83,19 @@ class Hub:
                 raise Interrupted(f"{file.name} ended at {target.stat().st_size} of {file.size} bytes") from None
             raise self._failure(error, listing.repo, listing.commit) from error
 
-    def _listing(self, repo: str, revision: str) -> Listing:
+    @cached_property
+    def _listing(self) -> Listing:
+        """The commit that the revision names now, and its files."""
+        for wait in RESOLVE_WAITS_SECONDS:
+            try:
+                return self._ask(self.name, self._revision)
+            except WarmupFailure as failure:
+                if failure.reason != "HubUnreachable":
+                    raise
+            time.sleep(wait)
+        return self._ask(self.name, self._revision)
+
+    def _ask(self, repo: str, revision: str) -> Listing:
         from huggingface_hub import HfApi
 
         try:
@@ -130,19 +138,6 @@ class Hub:
         if status == 429:
             return WarmupFailure("Throttled", f"wait, or give a token with a higher limit: {at} answered 429")
         return WarmupFailure("HubUnreachable", f"check the endpoint: {at} answered {status}")
-
-
-class _CountingFile(io.BufferedWriter):
-    """A file opened for appending that tells its size after every write."""
-
-    def __init__(self, path: Path, written: Callable[[int], None]) -> None:
-        super().__init__(io.FileIO(path, "ab"))
-        self._written = written
-
-    def write(self, data: Any) -> int:
-        count = super().write(data)
-        self._written(self.tell())
-        return count
 
 
 def _remote_file(sibling: Any) -> RemoteFile:

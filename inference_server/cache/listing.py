@@ -7,24 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference_server.cache.failures import WarmupFailure
-from inference_server.checkpoint.validation import INDEX, JSON_LIMIT_BYTES, PICKLES, WEIGHTS
+from inference_server.checkpoint.validation import INDEX, JSON_LIMIT_BYTES, METADATA, PICKLES, WEIGHTS
 
 FILES_LIMIT = 20_000
-METADATA = (
-    "config.json",
-    INDEX,
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-"""Everything but weights that a serving pod reads. No code, no duplicates in other formats, no documentation."""
 METADATA_LIMIT_BYTES = 128 << 20
 """The largest tokenizers have 35 MB."""
 
@@ -37,6 +22,8 @@ class RemoteFile:
     size: int
     git_blob_id: str | None = None
     sha256: str | None = None
+    position: int = 0
+    """Where it begins in an archive: read in this order, a compressed one is gone through once."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +33,8 @@ class Listing:
     repo: str
     commit: str
     files: tuple[RemoteFile, ...]
+    passing_bytes: int = 0
+    """What lies on the volume only until the files do: an archive."""
 
     def file(self, name: str) -> RemoteFile | None:
         return next((file for file in self.files if file.name == name), None)
@@ -60,7 +49,7 @@ def metadata_files(listing: Listing) -> list[RemoteFile]:
     if len(listing.files) > FILES_LIMIT:
         raise WarmupFailure("ModelInvalid", f"choose another repository: {listing.repo} has {len(listing.files)} files")
     for file in listing.files:
-        _check_name(file.name)
+        check_name(file.name)
     _check_formats(listing)
     found = [entry for name in METADATA if (entry := listing.file(name)) is not None]
     for entry in found:
@@ -85,7 +74,8 @@ def weight_files(listing: Listing, shards: Sequence[str] | None) -> list[RemoteF
     return [file for name in names if (file := listing.file(name)) is not None]
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse a name that leads out of its folder or that a terminal would not show as it is."""
     parts = name.split("/")
     if not name or name.startswith("/") or "\\" in name or any(part in ("", ".", "..") for part in parts):
         raise WarmupFailure("UnsafeFiles", f"choose another repository: the file name {name!r} leads out of its folder")

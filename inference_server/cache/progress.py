@@ -20,6 +20,7 @@ class Reporter:
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
+        self._phase: Phase = "Downloading"
         self._total_bytes = 0
         self._began = self._logged = time.monotonic()
         self._first_bytes: int | None = None
@@ -30,6 +31,10 @@ class Reporter:
     def waiting(self, partial: Path) -> None:
         """Another warm-up is at work on this model: its progress is ours."""
         self._show("Downloading", PhaseProgress(folder_size(partial), 0, "bytes"))
+
+    def unpacking(self) -> None:
+        """What follows is no download any more, but comes out of an archive that is here."""
+        self._phase = "Unpacking"
 
     def downloading(self, total_bytes: int) -> None:
         self._total_bytes = total_bytes
@@ -44,7 +49,7 @@ class Reporter:
         left = max(0, self._total_bytes - done)
         eta_seconds = round(left * seconds / arrived, 1) if arrived > 0 else None
         total = max(done, self._total_bytes)
-        self._show("Downloading", PhaseProgress(done, total, "bytes", eta_seconds))
+        self._show(self._phase, PhaseProgress(done, total, "bytes", eta_seconds))
 
     def quantizing(self) -> None:
         self._state.enter("Quantizing")

@@ -50,7 +50,7 @@ def quantize(
     command = [sys.executable, "-m", "inference_server.models.quantize", str(source), str(target)]
     command += ["--method", settings["method"], "--compute-dtype", settings["compute_dtype"]]
     command += ["--double-quant"] if settings["double_quant"] == "True" else []
-    environment = {name: value for name, value in os.environ.items() if "TOKEN" not in name} | {"HF_HUB_OFFLINE": "1"}
+    environment = {name: value for name, value in os.environ.items() if not _is_secret(name)} | {"HF_HUB_OFFLINE": "1"}
     failure: dict[str, str] | None = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
         try:
@@ -72,6 +72,10 @@ def quantize(
         is_weights = path.name.endswith(LEFTOVERS_OF_WEIGHTS) or path.name.startswith(".")
         if not is_weights and not (target / path.name).exists():
             shutil.copyfile(path, target / path.name)
+
+
+def _is_secret(variable: str) -> bool:
+    return "TOKEN" in variable or variable.startswith("AWS_")
 
 
 def _why(returncode: int) -> str:

@@ -81,12 +81,6 @@ def publish(folder: Path, commit: str, digest: str, quantization: str) -> Manife
     return manifest
 
 
-def digest_of(sha256: Mapping[str, str]) -> str:
-    """Return the digest of a set of files, given the sha256 of each by name."""
-    lines = sorted(f"{value}  {name}\n" for name, value in sha256.items())
-    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
 @contextmanager
 def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold the one right to write below `folder`, calling `waiting` now and then until it is ours.

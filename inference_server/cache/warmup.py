@@ -6,23 +6,24 @@ says so without importing torch; run twice at once, the second waits for the fir
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import structlog
 
 from inference_server import termination
-from inference_server.cache import quantization, volume
+from inference_server.cache import quantization, sources, volume
 from inference_server.cache.download import fetch, remove_code
 from inference_server.cache.failures import WarmupFailure
-from inference_server.cache.hub import Hub
 from inference_server.cache.listing import Listing, metadata_files, weight_files
 from inference_server.cache.progress import Reporter
+from inference_server.cache.remote import Remote
 from inference_server.cache.volume import Manifest
+from inference_server.checkpoint.digest import digest_of
+from inference_server.checkpoint.shape import ModelShape, model_shape
 from inference_server.checkpoint.validation import (
     INDEX,
     CheckpointProblem,
@@ -38,9 +39,6 @@ from inference_server.state import ServedModel, ServerState
 
 logger = structlog.get_logger(__name__)
 
-_ONE_WORD = re.compile(r"[!-~]+")
-"""What a token is made of; anything else cannot be sent in a header."""
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -52,6 +50,8 @@ class Verdict:
     path: str
     quantization: Method
     bytes: int
+    shape: ModelShape | None
+    """Of the source, however it is quantized here; None where its config calls its sizes otherwise than we know."""
 
 
 def run(settings: Settings) -> int:
@@ -83,7 +83,7 @@ def finish(settings: Settings, state: ServerState) -> int:
         termination.write_failure(unexpected.reason, str(unexpected))
         return unexpected.exit_code
     logger.info("warm-up finished", **vars(verdict))
-    termination.write_verdict(vars(verdict))
+    termination.write_verdict(asdict(verdict))
     return 0
 
 
@@ -93,33 +93,29 @@ def warm_up(settings: Settings, reporter: Reporter) -> Verdict:
     Raises:
         WarmupFailure: it cannot be filled.
     """
-    if settings.hub_token is not None and not _ONE_WORD.fullmatch(settings.hub_token):
-        held = "more than one word" if settings.hub_token else "nothing"
-        raise WarmupFailure("SecretKeyInvalid", f"put the hub's token alone into the Secret: the key holds {held}")
-    root, repo = settings.cache_dir, settings.hub_repo or settings.model_name
-    hub = Hub(settings.hub_endpoint, settings.hub_token)
-    source = volume.source_folder(root, settings.hub_endpoint, repo)
-    listing = hub.resolve(repo, settings.hub_revision)
-    reporter.model(ref=repo, revision=listing.commit)
-    if not listing.commit.isalnum():
-        raise WarmupFailure("HubUnreachable", f"check the endpoint: {listing.commit!r} is no commit")
-    raw = source / listing.commit
+    root, remote = settings.cache_dir, sources.remote(settings)
+    commit = remote.commit()
+    reporter.model(ref=remote.name, revision=commit)
+    raw = remote.folder(root) / commit
     if present := _present(settings, raw):
         return present
-    with volume.writing(root), volume.locked(source, lambda: reporter.waiting(volume.partial_folder(raw))):
+    with volume.writing(root), volume.locked(raw.parent, lambda: reporter.waiting(volume.partial_folder(raw))):
         # Whoever held the lock may have done it all.
         if present := _present(settings, raw):
             return present
-        downloaded = volume.read_manifest(raw) or download(settings, hub, listing, raw, reporter)
+        downloaded = volume.read_manifest(raw)
+        if downloaded is None:
+            with remote.opened(raw, reporter) as listing:
+                downloaded = download(settings, remote, listing, raw, reporter)
         return _quantized(settings, raw, downloaded, reporter)
 
 
-def download(settings: Settings, hub: Hub, listing: Listing, raw: Path, reporter: Reporter) -> Manifest:
+def download(settings: Settings, remote: Remote, listing: Listing, raw: Path, reporter: Reporter) -> Manifest:
     """Bring the commit into `raw`, refusing as early as the facts allow."""
     partial = volume.partial_folder(raw)
     metadata = metadata_files(listing)
     reporter.downloading(sum(file.size for file in listing.files if file.name.endswith(".safetensors")))
-    sha256 = fetch(hub, listing, metadata, partial, reporter.bytes_done)
+    sha256 = fetch(remote, listing, metadata, partial, reporter.bytes_done)
     try:
         config = read_config(partial)
         method = effective_quantization(config, settings.wanted_quantization)
@@ -129,12 +125,13 @@ def download(settings: Settings, hub: Hub, listing: Listing, raw: Path, reporter
         quantized = quantization.expected_size(config, raw_bytes, method) if method != own_quantization(config) else 0
         present = volume.folder_size(partial)
         parts = f"{listing.repo} with {raw_bytes} bytes of weights"
-        volume.check_space(settings.cache_dir, max(0, raw_bytes - present) + quantized, parts)
+        missing_bytes = max(0, raw_bytes - present) + max(0, quantized - listing.passing_bytes)
+        volume.check_space(settings.cache_dir, missing_bytes, parts)
         reporter.downloading(raw_bytes)
-        sha256 |= fetch(hub, listing, weights, partial, reporter.bytes_done)
+        sha256 |= fetch(remote, listing, weights, partial, reporter.bytes_done)
         check_weights(partial)
         remove_code(partial)
-        return volume.publish(raw, listing.commit, volume.digest_of(sha256), own_quantization(config))
+        return volume.publish(raw, listing.commit, digest_of(sha256), own_quantization(config))
     except CheckpointProblem as problem:
         raise WarmupFailure(problem.reason, str(problem)) from problem
 
@@ -146,23 +143,23 @@ def _present(settings: Settings, raw: Path) -> Verdict | None:
         return None
     method = _method(settings, raw)
     if method == manifest.quantization:
-        return _verdict("AlreadyPresent", settings.cache_dir, raw, manifest)
+        return _verdict("AlreadyPresent", settings, raw, raw, manifest)
     folder = _quantized_folder(settings, raw, method)
     quantized = volume.read_manifest(folder)
-    return _verdict("AlreadyPresent", settings.cache_dir, folder, quantized) if quantized else None
+    return _verdict("AlreadyPresent", settings, raw, folder, quantized) if quantized else None
 
 
 def _quantized(settings: Settings, raw: Path, downloaded: Manifest, reporter: Reporter) -> Verdict:
     """Quantize what was downloaded, unless it is to be served as it is."""
     method = _method(settings, raw)
     if method == downloaded.quantization:
-        return _verdict("Downloaded", settings.cache_dir, raw, downloaded)
+        return _verdict("Downloaded", settings, raw, raw, downloaded)
     folder = _quantized_folder(settings, raw, method)
     reporter.quantizing()
     options = quantization.settings_of(method, settings.compute_dtype, settings.double_quant)
     quantization.quantize(raw, volume.partial_folder(folder), options, reporter.quantized)
     manifest = volume.publish(folder, downloaded.commit, downloaded.digest, method)
-    return _verdict("Downloaded", settings.cache_dir, folder, manifest)
+    return _verdict("Downloaded", settings, raw, folder, manifest)
 
 
 def _method(settings: Settings, raw: Path) -> Method:
@@ -177,14 +174,21 @@ def _quantized_folder(settings: Settings, raw: Path, method: Method) -> Path:
     return volume.quantized_folder(settings.cache_dir, raw.parent, raw.name, options)
 
 
-def _verdict(outcome: Literal["Downloaded", "AlreadyPresent"], root: Path, folder: Path, manifest: Manifest) -> Verdict:
+def _verdict(
+    outcome: Literal["Downloaded", "AlreadyPresent"], settings: Settings, raw: Path, folder: Path, manifest: Manifest
+) -> Verdict:
+    try:
+        shape = model_shape(raw)
+    except CheckpointProblem as problem:
+        raise WarmupFailure(problem.reason, str(problem)) from problem
     return Verdict(
         outcome=outcome,
         commit=manifest.commit,
         digest=manifest.digest,
-        path=folder.relative_to(root).as_posix(),
+        path=folder.relative_to(settings.cache_dir).as_posix(),
         quantization=manifest.quantization,  # type: ignore[arg-type]  # as publish() was given it
         bytes=manifest.size,
+        shape=shape,
     )
 
 

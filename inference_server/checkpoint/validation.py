@@ -15,9 +15,25 @@ from inference_server.checkpoint.safetensors_header import InvalidSafetensors, T
 
 Method = Literal["nf4", "fp4", "int8", "none"]
 Wanted = Literal["auto", "nf4", "fp4", "int8", "none"]
+Finding = Literal["ModelInvalid", "ModelUnsupported", "QuantizationConflict", "DigestMismatch"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+METADATA = (
+    "config.json",
+    INDEX,
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""Everything but weights that a serving pod reads. No code, no duplicates in other formats, no documentation."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack", ".npz")
 
 JSON_LIMIT_BYTES = {"config.json": 4 << 20, "generation_config.json": 4 << 20, INDEX: 64 << 20}
@@ -37,7 +53,7 @@ PLAUSIBLE_MAXIMUM = {
 class CheckpointProblem(Exception):  # noqa: N818 - a finding; `reason` is what conditions.md calls it
     """The checkpoint cannot be served; the text says what to do."""
 
-    def __init__(self, reason: Literal["ModelInvalid", "ModelUnsupported", "QuantizationConflict"], text: str) -> None:
+    def __init__(self, reason: Finding, text: str) -> None:
         super().__init__(text)
         self.reason = reason
 
@@ -140,11 +156,19 @@ def check_weights(folder: Path) -> None:
         CheckpointProblem: no safetensors, a shard missing or damaged, a tensor of the index in no shard, or an
             embedding that does not fit the config.
     """
+    if not (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
+        raise CheckpointProblem("ModelInvalid", _without_weights(folder))
+    _check_embedding(folder, read_headers(folder))
+
+
+def read_headers(folder: Path) -> dict[str, Tensor]:
+    """Return every tensor of the weights by name.
+
+    Raises:
+        CheckpointProblem: as `check_weights`.
+    """
     if not (folder / INDEX).is_file():
-        if not (folder / WEIGHTS).is_file():
-            raise CheckpointProblem("ModelInvalid", _without_weights(folder))
-        _check_embedding(folder, {WEIGHTS: _header(folder / WEIGHTS)})
-        return
+        return _header(folder / WEIGHTS)
     weight_map = read_weight_map(folder)
     headers = {shard: _header(folder / shard) for shard in sorted(set(weight_map.values()))}
     lost = [name for name, shard in weight_map.items() if name not in headers[shard]]
@@ -152,7 +176,7 @@ def check_weights(folder: Path) -> None:
         raise CheckpointProblem(
             "ModelInvalid", f"{weight_map[lost[0]]} lacks {lost[0]!r}, which the index says it holds"
         )
-    _check_embedding(folder, headers)
+    return {name: tensor for header in headers.values() for name, tensor in header.items()}
 
 
 def read_weight_map(folder: Path) -> dict[str, str]:
@@ -175,15 +199,14 @@ def _header(path: Path) -> dict[str, Tensor]:
         raise CheckpointProblem("ModelInvalid", f"{path.name} {error}") from None
 
 
-def _check_embedding(folder: Path, headers: Mapping[str, Mapping[str, Tensor]]) -> None:
+def _check_embedding(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """The config's vocabulary must be the embedding's: a mismatch otherwise shows as an index error in flight."""
     vocabulary = text_config(read_json(folder / "config.json")).get("vocab_size")
-    for tensors in headers.values():
-        for name, tensor in tensors.items():
-            if name.endswith("embed_tokens.weight") and vocabulary and tensor.shape[0] != vocabulary:
-                raise CheckpointProblem(
-                    "ModelInvalid", f"config.json: vocab_size {vocabulary}, but {name} has {tensor.shape[0]} rows"
-                )
+    for name, tensor in tensors.items():
+        if name.endswith("embed_tokens.weight") and vocabulary and tensor.shape[0] != vocabulary:
+            raise CheckpointProblem(
+                "ModelInvalid", f"config.json: vocab_size {vocabulary}, but {name} has {tensor.shape[0]} rows"
+            )
 
 
 def _without_weights(folder: Path) -> str:

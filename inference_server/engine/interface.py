@@ -33,6 +33,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     engine: Literal["transformers", "fake"] = "transformers"
     model_path: str | None = None
+    expected_digest: str | None = None
     quantization: Literal["auto", "nf4", "fp4", "int8", "none"] = "auto"
     compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     double_quant: bool = True

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from inference_server.checkpoint.context import context_of
+from inference_server.checkpoint.digest import check_digest
 from inference_server.checkpoint.validation import (
     CheckpointProblem,
     Method,
@@ -32,8 +35,6 @@ from inference_server.models.model import PAGE_TOKENS, Chunk, Model
 from inference_server.models.native_model import NativeModel, runs_natively
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-DEFAULT_CONTEXT = 2048
-"""For the few families whose config names no context length."""
 FIRST_TOKENS = 8
 """Of the prompt that shows whether the weights make sense."""
 SHARE_OF_PAGES = 4
@@ -83,6 +84,8 @@ def load(config: EngineConfig, report: Report) -> LoadedModel:
         LoadFailure: this machine cannot serve it.
     """
     plan = planned(config)
+    if config.expected_digest is not None:
+        check_digest(plan.folder, config.expected_digest, partial(_hashed, report))
     model = _llama(plan, plan.llama, report) if plan.llama is not None else _modules(plan, report)
     # The first pass also does what only happens once: it fills allocators and packs what is quantized.
     first = [0] * min(FIRST_TOKENS, plan.max_model_len)
@@ -124,6 +127,10 @@ def planned(config: EngineConfig) -> Plan:
     )
 
 
+def _hashed(report: Report, done: int, total: int) -> None:
+    report(Progress(done=done, total=total, unit="bytes"))
+
+
 def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """Return the device; `auto` is the first GPU, and the CPU where there is none."""
     if wanted == "cpu":
@@ -150,20 +157,6 @@ def pick_dtype(config: Mapping[str, Any], wanted: str, method: Method, device: t
     if method != "none" or own is None or (own == torch.float16 and device.type == "cpu"):
         return torch.bfloat16
     return own
-
-
-def context_of(config: Mapping[str, Any]) -> int:
-    """Return how many tokens the model has learned to see.
-
-    Some rotary embeddings change with the longest sequence of a batch; below their original length they do not.
-    """
-    text = text_config(config)
-    context = int(text.get("max_position_embeddings") or text.get("n_positions") or DEFAULT_CONTEXT)
-    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    name = "original_max_position_embeddings"
-    if isinstance(rope, Mapping) and rope.get("rope_type", rope.get("type")) == "longrope":
-        return int(text.get(name) or rope.get(name) or context)
-    return context
 
 
 def _llama(plan: Plan, config: LlamaConfig, report: Report) -> Model:

@@ -221,4 +221,9 @@ def _linear(layer: Any, device: torch.device) -> Linear | None:
 
 
 def _on_last_dimension(projection: Projection) -> Projection:
-    return lambda x: projection(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+    def project(x: Tensor) -> Tensor:
+        y = projection(x.reshape(-1, x.shape[-1]))
+        # Its width by name: a step that nobody samples from leaves the output head no row to guess it from.
+        return y.view(*x.shape[:-1], y.shape[-1])
+
+    return project

@@ -23,6 +23,18 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """A child that somebody else had changed, and that was put back in this reconcile."""
+
+    kind: str
+    name: str
+    path: str
+    """The first field that differed."""
+    manager: str
+    """The field manager that changed it."""
+
+
+@dataclass(frozen=True)
 class Children:
     """The objects that one LLMService controls, by the uid in their owner reference, and its retained PVC, by name and
     label.
@@ -46,3 +58,4 @@ class Children:
     reports: Mapping[str, Manifest] = field(default_factory=dict)
     """Pod name to what its /internal/v1/state said last; only for progress and load, never for a verdict."""
     refusals: tuple[Refusal, ...] = ()
+    drifts: tuple[Drift, ...] = ()

@@ -1,8 +1,8 @@
 """Condition types, reasons and phases of an LLMService, and how one condition is written.
 
 The reasons are API: people alert on them, and docs/conditions.md explains each. `condition` refuses a reason that its
-type does not have, so no other can appear. Polarity: Degraded, UpdatePending and Paused are abnormal when True;
-Reconciling and Stalled exist only while True, so that kstatus, Flux and Helm wait rightly.
+type does not have, so no other can appear. Polarity: Degraded, UpdatePending, Drifted and Paused are abnormal when
+True; Reconciling and Stalled exist only while True, so that kstatus, Flux and Helm wait rightly.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,9 +26,11 @@ class ConditionType(StrEnum):
     CONFIGURATION_VALID = "ConfigurationValid"
     MODEL_CACHED = "ModelCached"
     SCHEDULED = "Scheduled"
+    VERIFIED = "Verified"
     AUTOSCALING_ACTIVE = "AutoscalingActive"
     DEGRADED = "Degraded"
     UPDATE_PENDING = "UpdatePending"
+    DRIFTED = "Drifted"
     PAUSED = "Paused"
 
 
@@ -39,6 +41,7 @@ class Phase(StrEnum):
     CACHING = "Caching"
     SCHEDULING = "Scheduling"
     STARTING = "Starting"
+    VERIFYING = "Verifying"
     SERVING = "Serving"
     UPDATING = "Updating"
     ROLLING_BACK = "RollingBack"
@@ -63,6 +66,7 @@ class Reason(StrEnum):
     CACHING = "Caching"
     SCHEDULING = "Scheduling"
     STARTING = "Starting"
+    VERIFYING = "Verifying"
     ROLLING_OUT = "RollingOut"
     ROLLING_BACK = "RollingBack"
     SCALING = "Scaling"
@@ -72,6 +76,7 @@ class Reason(StrEnum):
     PROFILE_NOT_FOUND = "ProfileNotFound"
     NOT_ALLOWED_BY_PROFILE = "NotAllowedByProfile"
     ENDPOINT_NOT_ALLOWED = "EndpointNotAllowed"
+    SCHEDULE_INVALID = "ScheduleInvalid"
     QUANTIZATION_CONFLICT = "QuantizationConflict"
     CONTEXT_TOO_LONG = "ContextTooLong"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, no secret
@@ -80,6 +85,7 @@ class Reason(StrEnum):
     RUNTIME_CLASS_NOT_FOUND = "RuntimeClassNotFound"
     PRIORITY_CLASS_NOT_FOUND = "PriorityClassNotFound"
     CHILD_NAME_CONFLICT = "ChildNameConflict"
+    REVISION_NOT_KEPT = "RevisionNotKept"
     REJECTED_BY_SERVER = "RejectedByServer"
 
     DOWNLOADED = "Downloaded"
@@ -111,6 +117,12 @@ class Reason(StrEnum):
     POD_SECURITY_DENIED = "PodSecurityDenied"
     UNSCHEDULABLE = "Unschedulable"
 
+    PROMPTS_PASSED = "PromptsPassed"
+    NOT_CONFIGURED = "NotConfigured"
+    PROMPT_FAILED = "PromptFailed"
+    PROMPT_TIMED_OUT = "PromptTimedOut"
+    PENDING = "Pending"
+
     ACTIVE = "Active"
     DISABLED = "Disabled"
     LIMIT_REACHED = "LimitReached"
@@ -129,7 +141,11 @@ class Reason(StrEnum):
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable"
 
     OPERATOR_UPGRADED = "OperatorUpgraded"
+    WAITING_FOR_WINDOW = "WaitingForWindow"
     UP_TO_DATE = "UpToDate"
+
+    FIELDS_REVERTED = "FieldsReverted"
+    IN_SYNC = "InSync"
 
     PAUSED_BY_USER = "PausedByUser"
     NOT_PAUSED = "NotPaused"
@@ -139,6 +155,7 @@ _INVALID = (
     Reason.PROFILE_NOT_FOUND,
     Reason.NOT_ALLOWED_BY_PROFILE,
     Reason.ENDPOINT_NOT_ALLOWED,
+    Reason.SCHEDULE_INVALID,
     Reason.QUANTIZATION_CONFLICT,
     Reason.CONTEXT_TOO_LONG,
     Reason.SECRET_NOT_FOUND,
@@ -147,6 +164,7 @@ _INVALID = (
     Reason.RUNTIME_CLASS_NOT_FOUND,
     Reason.PRIORITY_CLASS_NOT_FOUND,
     Reason.CHILD_NAME_CONFLICT,
+    Reason.REVISION_NOT_KEPT,
     Reason.REJECTED_BY_SERVER,
 )
 _NOT_CACHED = (
@@ -176,6 +194,7 @@ _NOT_SCHEDULED = (
     Reason.POD_SECURITY_DENIED,
     Reason.UNSCHEDULABLE,
 )
+_NOT_VERIFIED = (Reason.PROMPT_FAILED, Reason.PROMPT_TIMED_OUT)
 _DEGRADED = (
     Reason.ROLLED_BACK,
     Reason.ROLLOUT_HELD,
@@ -186,7 +205,7 @@ _DEGRADED = (
     Reason.ENGINE_FAILED,
     Reason.REPLICAS_UNAVAILABLE,
 )
-_BLOCKING = (*_INVALID, *_NOT_CACHED, *_NOT_SCHEDULED, *_DEGRADED)
+_BLOCKING = (*_INVALID, *_NOT_CACHED, *_NOT_SCHEDULED, *_NOT_VERIFIED, *_DEGRADED)
 
 REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
     ConditionType.READY: {
@@ -204,6 +223,7 @@ REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
             Reason.CACHING,
             Reason.SCHEDULING,
             Reason.STARTING,
+            Reason.VERIFYING,
             Reason.ROLLING_OUT,
             Reason.ROLLING_BACK,
             Reason.SCALING,
@@ -226,6 +246,10 @@ REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
         "False": _NOT_SCHEDULED,
         "Unknown": (Reason.NOT_YET_OBSERVED,),
     },
+    ConditionType.VERIFIED: {
+        "True": (Reason.PROMPTS_PASSED, Reason.NOT_CONFIGURED),
+        "False": (*_NOT_VERIFIED, Reason.PENDING),
+    },
     ConditionType.AUTOSCALING_ACTIVE: {
         "True": (Reason.ACTIVE, Reason.DISABLED, Reason.LIMIT_REACHED),
         "False": (Reason.METRICS_API_MISSING, Reason.METRIC_MISSING, Reason.SCALER_FAILED),
@@ -233,10 +257,11 @@ REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
     },
     ConditionType.DEGRADED: {"True": _DEGRADED, "False": (Reason.AS_EXPECTED,)},
     ConditionType.UPDATE_PENDING: {
-        "True": (Reason.OPERATOR_UPGRADED,),
+        "True": (Reason.OPERATOR_UPGRADED, Reason.WAITING_FOR_WINDOW),
         "False": (Reason.UP_TO_DATE,),
         "Unknown": (Reason.NOT_YET_OBSERVED,),
     },
+    ConditionType.DRIFTED: {"True": (Reason.FIELDS_REVERTED,), "False": (Reason.IN_SYNC,)},
     ConditionType.PAUSED: {"True": (Reason.PAUSED_BY_USER,), "False": (Reason.NOT_PAUSED,)},
 }
 """Which reasons each condition type has, for each status. A type without a status never has it."""

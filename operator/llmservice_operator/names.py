@@ -54,6 +54,12 @@ APPLY_UPDATE_ANNOTATION: Final = f"{GROUP}/apply-update"
 """On an LLMService, written by people: any new value applies the update that is pending."""
 RESTART_ANNOTATION: Final = f"{GROUP}/restart"
 """On an LLMService, written by people: any new value rolls the pods."""
+KNOWN_ROLLBACK_ANNOTATION: Final = f"{GROUP}/known-rollback-to"
+"""On a ControllerRevision: the value of ROLLBACK_TO_ANNOTATION that it knows of."""
+ROLLBACK_TO_ANNOTATION: Final = f"{GROUP}/rollback-to"
+"""On an LLMService, written by people: the name of an earlier revision that is to run instead of the one that the spec
+asks for now.
+"""
 RETRY_ANNOTATION: Final = f"{GROUP}/retry"
 """On an LLMService, written by people: any new value tries a rejected revision once more."""
 
@@ -180,6 +186,11 @@ def network_policy(name: str, component: Component) -> str:
 def config_map(name: str, content_hash: str) -> str:
     """Return the name of the immutable ConfigMap whose data has `content_hash`."""
     return f"{name}-config-{content_hash}"
+
+
+def proven(name: str) -> str:
+    """Return the name of the ConfigMap that tells which revisions of the LLMService `name` answered its prompts."""
+    return f"{name}-proven"
 
 
 def warmup_job(name: str, warmup_key: str) -> str:

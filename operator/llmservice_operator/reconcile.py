@@ -10,12 +10,14 @@ from typing import Final
 import structlog
 
 from llmservice_operator import transitions, troubles
-from llmservice_operator.children import Children, Refusal
+from llmservice_operator.children import Children, Drift, Refusal
 from llmservice_operator.cluster.interface import Cluster, LeftOverError, RefusedError
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.desired import Desired, desired, earliest
+from llmservice_operator.diagnosis.deployments import live_revision
 from llmservice_operator.manifest import Manifest
-from llmservice_operator.observe import observe
+from llmservice_operator.observe import last_failure, observe
+from llmservice_operator.observe.drifted import remembered_for
 from llmservice_operator.progress import ProgressPoller
 from llmservice_operator.rejection import rejection
 from llmservice_operator.schema import InvalidLLMService, parse
@@ -36,8 +38,8 @@ async def reconcile(
 ) -> float | None:
     """Reconcile one LLMService once; return after how many seconds it must be looked at again though nothing changed.
 
-    The status is written last, and once: it says for the new generation only what was seen after that generation was
-    applied.
+    The status is written last: it says for the new generation only what was seen after that generation was applied.
+    What cannot be seen again is kept before the pods that show it go.
     """
     owner = cluster.llmservice(key)
     if owner is None:
@@ -48,11 +50,30 @@ async def reconcile(
     except InvalidLLMService as error:
         await _report(cluster, owner, rejection(owner, str(error), now))
         return None
-    wanted = desired(llmservice, await cluster.children_of(owner), settings, now)
+    before = await cluster.children_of(owner)
+    wanted = desired(llmservice, before, settings, now)
+    if _replaces_pods(wanted, before):
+        await _keep_last_failure(cluster, owner, last_failure(llmservice, before))
     written = await _carry_out(cluster, owner, wanted)
-    children = await _observed(cluster, poller, key, owner, written.refusals, now)
-    await _report(cluster, owner, observe(llmservice, children, settings, now))
-    return earliest(wanted.wake_after_seconds, written.retry_after_seconds, _look_again(children))
+    children = await _observed(cluster, poller, key, owner, written, now)
+    status = observe(llmservice, children, settings, now)
+    await _report(cluster, owner, status)
+    return earliest(
+        wanted.wake_after_seconds, written.retry_after_seconds, _look_again(children), _forget_drift(status, now)
+    )
+
+
+def _replaces_pods(wanted: Desired, children: Children) -> bool:
+    """Whether the Deployment is to get another template."""
+    live = live_revision(children.deployment)
+    revisions = [live_revision(manifest) for manifest in wanted.manifests if manifest["kind"] == "Deployment"]
+    return live is not None and revisions not in ([], [live])
+
+
+async def _keep_last_failure(cluster: Cluster, owner: Manifest, failure: Manifest | None) -> None:
+    status = owner.get("status", {})
+    if failure is not None:
+        await cluster.apply_status(owner, {**status, "lastFailure": failure})
 
 
 @dataclass(frozen=True)
@@ -60,44 +81,53 @@ class _Written:
     """What writing came to."""
 
     refusals: tuple[Refusal, ...]
+    drifts: tuple[Drift, ...]
     retry_after_seconds: float | None
 
 
 async def _carry_out(cluster: Cluster, owner: Manifest, wanted: Desired) -> _Written:
     """Apply every child in order, then prune. One that cannot be written holds back only what needs it."""
     if wanted.replicas_handover is not None:
-        await cluster.hand_over_replicas(wanted.replicas_handover)
+        await cluster.hand_over_replicas(owner, wanted.replicas_handover)
     missing: dict[str, RefusedError | LeftOverError] = {}
+    drifts = []
     for manifest in wanted.manifests:
         if manifest["kind"] in _WITH_PODS and not missing.keys().isdisjoint(_UNDER_THE_PODS):
             continue
         try:
-            await cluster.apply(owner, manifest)
+            drifts.append((await cluster.apply(owner, manifest)).drift)
         except (RefusedError, LeftOverError) as error:
             missing[manifest["kind"]] = error
     if not missing:
         for manifest in wanted.deletions:
-            await cluster.delete(manifest)
+            await cluster.delete(owner, manifest)
     return _Written(
         refusals=tuple(error.refusal for error in missing.values() if isinstance(error, RefusedError)),
+        drifts=tuple(drift for drift in drifts if drift is not None),
         retry_after_seconds=earliest(*(error.retry_after_seconds for error in missing.values())),
     )
 
 
 async def _observed(
-    cluster: Cluster, poller: ProgressPoller, key: Key, owner: Manifest, refusals: tuple[Refusal, ...], now: datetime
+    cluster: Cluster, poller: ProgressPoller, key: Key, owner: Manifest, written: _Written, now: datetime
 ) -> Children:
     """Return the children as they are after writing, with what only events and the pods themselves tell."""
     children = await cluster.children_of(owner)
     poller.watch(key, troubles.loading_pods(children))
     events = await cluster.events_about(troubles.troubled(children, now))
-    return replace(children, events=events, reports=poller.reports(key), refusals=refusals)
+    return replace(
+        children, events=events, reports=poller.reports(key), refusals=written.refusals, drifts=written.drifts
+    )
 
 
 async def _report(cluster: Cluster, owner: Manifest, status: Manifest) -> None:
     if await cluster.apply_status(owner, status):
         for notice in transitions.notices(owner.get("status", {}), status):
             cluster.record(owner, notice)
+
+
+def _forget_drift(status: Manifest, now: datetime) -> float | None:
+    return remembered_for(status, now).total_seconds() or None
 
 
 def _look_again(children: Children) -> float | None:

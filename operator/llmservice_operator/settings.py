@@ -187,7 +187,9 @@ class Settings(_Section):
     default_endpoint: Endpoint = DEFAULT_ENDPOINT
     """The hub of a spec that names none; default the public one."""
     allowed_endpoints: list[Endpoint] = [DEFAULT_ENDPOINT]
-    """Hubs that a spec may name; default the public one over https, so that no warm-up reaches an internal address."""
+    """Addresses that a spec may have models fetched from, hubs and web servers; default the public hub over https, so
+    that no warm-up reaches an internal address.
+    """
     management_namespaces: list[str] = ["llmservice-system"]
     """Namespaces whose pods reach the management port of replicas under spec.networkPolicy: the operator's own, by
     default the one it is installed to, and that of whatever scrapes metrics.

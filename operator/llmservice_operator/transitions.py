@@ -11,10 +11,17 @@ Conditions = Mapping[str, Mapping[str, Any]]
 _SAID_BY_OTHERS: Final = frozenset({ConditionType.READY, ConditionType.STALLED})
 """While they are bad, these two repeat the reason of the condition that is at fault."""
 _ON_THE_WAY: Final = frozenset(
-    {Reason.DOWNLOADING, Reason.QUANTIZING, Reason.VOLUME_PENDING, Reason.NO_READY_ENDPOINTS, Reason.SUSPENDED}
+    {
+        Reason.DOWNLOADING,
+        Reason.QUANTIZING,
+        Reason.VOLUME_PENDING,
+        Reason.PENDING,
+        Reason.NO_READY_ENDPOINTS,
+        Reason.SUSPENDED,
+    }
 )
 """False, and nothing wrong."""
-_ABNORMAL_WHEN_TRUE: Final = frozenset({ConditionType.DEGRADED})
+_ABNORMAL_WHEN_TRUE: Final = frozenset({ConditionType.DEGRADED, ConditionType.DRIFTED})
 
 
 def notices(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Notice]:
@@ -42,6 +49,8 @@ def _is_news(kind: ConditionType, before: Mapping[str, Any] | None, now: Mapping
         return False
     if kind in _SAID_BY_OTHERS:
         return kind is ConditionType.READY and now["status"] == "True"
+    if kind is ConditionType.DRIFTED and now["status"] == "False":
+        return False  # That an hour has passed is no news.
     if before is None or before["status"] == "Unknown":
         # A first look that finds everything in order is no event.
         return _is_trouble(kind, now) or kind is ConditionType.RECONCILING

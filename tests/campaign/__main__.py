@@ -1,6 +1,6 @@
 """`make campaign`: every plan, resumable; the last line of stdout is the result as JSON.
 
-Plans that went well are noted in build/campaign.jsonl with the commit that they ran at, and are not run again at that
+Parts that went well are noted in build/campaign.jsonl with the commit that they ran at, and are not run again at that
 commit.
 """
 
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.campaign import crash, scenarios
-from tests.campaign.crash import Outcome
+from tests.campaign.kinds import KINDS, Part
+from tests.campaign.outcome import Outcome
 from tests.support.controlplane import ControlPlane, control_plane
 from tests.support.mortal_client import mortal_operators
 
@@ -30,33 +30,34 @@ AT_ONCE = 3
 def main() -> int:
     """Run what has not been run, and say what came of all."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
-    parser.add_argument("--scenarios", nargs="*", default=[one.name for one in scenarios.SCENARIOS])
-    parser.add_argument("--specs", nargs="*", default=list(scenarios.SPECS))
+    parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS), help="default: all")
+    parser.add_argument("--parts", nargs="*", default=[""], metavar="TEXT", help="only parts that are named like this")
     arguments = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     with tempfile.TemporaryDirectory() as folder, control_plane(Path(folder)) as plane, mortal_operators():
-        found = asyncio.run(_run(plane, commit, set(arguments.scenarios), set(arguments.specs)))
-    failed = [outcome for outcome in found if outcome.complaint]
+        found = asyncio.run(_run(plane, commit, arguments.kinds, arguments.parts))
+    failed = [outcome for outcomes in found.values() for outcome in outcomes if outcome.complaint]
     for outcome in failed:
         print(f"{outcome.plan}: {outcome.complaint}")
-    print(json.dumps({"crash": len(found), "failures": len(failed)}), flush=True)
+    counts = {kind: len(outcomes) for kind, outcomes in found.items()}
+    print(json.dumps({**counts, "failures": len(failed)}), flush=True)
     return 1 if failed else 0
 
 
-async def _run(plane: ControlPlane, commit: str, names: set[str], specs: set[str]) -> list[Outcome]:
+async def _run(plane: ControlPlane, commit: str, kinds: list[str], names: list[str]) -> dict[str, list[Outcome]]:
     done = _noted(commit)
-    found: list[Outcome] = []
+    found: dict[str, list[Outcome]] = {kind: [] for kind in kinds}
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def one(scenario: scenarios.Scenario, spec: str) -> None:
-        key = f"{scenario.name}, {spec}"
+    async def one(kind: str, part: Part) -> None:
+        key = f"{kind}: {part.name}"
         if key in done:
-            found.extend(done[key])
+            found[kind] += done[key]
             return
         async with turns:
             began = time.monotonic()
-            mine = [outcome async for outcome in crash.outcomes(plane, scenario, spec, itertools.count(1))]
-        found.extend(mine)
+            mine = await _outcomes(plane, part)
+        found[kind] += mine
         bad = sum(bool(outcome.complaint) for outcome in mine)
         said = f"{key}: {len(mine)} plans, {bad} failed, {time.monotonic() - began:.0f} s"
         print(said, file=sys.stderr, flush=True)
@@ -64,9 +65,20 @@ async def _run(plane: ControlPlane, commit: str, names: set[str], specs: set[str
             _note(commit, key, mine)
 
     async with asyncio.TaskGroup() as tasks:
-        for scenario, spec in scenarios.pairs():
-            if scenario.name in names and spec in specs:
-                tasks.create_task(one(scenario, spec))
+        for kind in kinds:
+            for part in KINDS[kind]():
+                if any(name in part.name for name in names):
+                    tasks.create_task(one(kind, part))
+    return found
+
+
+async def _outcomes(plane: ControlPlane, part: Part) -> list[Outcome]:
+    found = []
+    try:
+        async for outcome in part.outcomes(plane):
+            found.append(outcome)
+    except Exception:  # noqa: BLE001 - not even the play without a fault went well; the others go on
+        found.append(Outcome(part.name, happened=False, complaint=traceback.format_exc()[-2000:]))
     return found
 
 

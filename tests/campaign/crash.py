@@ -8,16 +8,15 @@ and so on, until a play has fewer writes than that.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import time
 import traceback
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import get_args
 
-from tests.campaign.run import QUIET_SECONDS, Run, played
+from tests.campaign.outcome import Outcome
+from tests.campaign.run import QUIET_SECONDS, Run, new_namespace, played
 from tests.campaign.scenarios import SPECS, Scenario
 from tests.support.controlplane import ControlPlane
 from tests.support.mortal_client import Death, Moment, living
@@ -25,15 +24,6 @@ from tests.support.mortal_client import Death, Moment, living
 CONVERGED_SECONDS = 15.0
 """After the successor is ready, or the act's last step, whichever is later."""
 LONGEST_PLAY_SECONDS = 180.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one play; `complaint` is empty if all is as it should be."""
-
-    plan: str
-    died: bool
-    complaint: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ async def outcomes(plane: ControlPlane, scenario: Scenario, spec: str, writes: I
     for write in writes:
         for moment in get_args(Moment):
             outcome = await _with_death(plane, scenario, spec, Death(write, moment), expected)
-            if not outcome.died and not outcome.complaint:
+            if not outcome.happened and not outcome.complaint:
                 return
             yield outcome
 
@@ -59,9 +49,9 @@ async def outcomes(plane: ControlPlane, scenario: Scenario, spec: str, writes: I
 async def _without_death(plane: ControlPlane, scenario: Scenario, spec: str) -> _Expected:
     async with asyncio.timeout(LONGEST_PLAY_SECONDS):
         with living(None) as life:
-            async with played(plane, await _namespace(plane), SPECS[spec], life) as run:
+            async with played(plane, await new_namespace(plane), SPECS[spec], life) as run:
                 await _act(scenario, run)
-                state = await _settled(run)
+                state = await run.settled()
                 return _Expected(state, run.written())
 
 
@@ -70,7 +60,7 @@ async def _with_death(plane: ControlPlane, scenario: Scenario, spec: str, death:
     with living(death) as life:
         try:
             async with asyncio.timeout(LONGEST_PLAY_SECONDS):
-                async with played(plane, await _namespace(plane), SPECS[spec], life) as run:
+                async with played(plane, await new_namespace(plane), SPECS[spec], life) as run:
                     await _act(scenario, run)
                     return Outcome(plan, life.has_died, await _difference(run, expected))
         except Exception:  # noqa: BLE001 - a play that fails is a finding, and the campaign goes on
@@ -79,42 +69,20 @@ async def _with_death(plane: ControlPlane, scenario: Scenario, spec: str, death:
 
 async def _act(scenario: Scenario, run: Run) -> None:
     await scenario.prepare(run)
-    await _settled(run)
+    await run.settled()
     run.life.created.clear()
     run.life.deleted.clear()
     run.life.is_armed = True
     await scenario.act(run)
 
 
-async def _settled(run: Run) -> str:
-    """Return the state once it has not changed for a while."""
-    state, since = await run.state(), time.monotonic()
-    while time.monotonic() - since < QUIET_SECONDS:
-        await asyncio.sleep(QUIET_SECONDS / 5)
-        if (now := await run.state()) != state:
-            state, since = now, time.monotonic()
-    return state
-
-
 async def _difference(run: Run, expected: _Expected) -> str:
     """Wait for the expected state; return how what there is differs from it, or what was written too often."""
     deadline = max(time.monotonic(), run.operator.restarted) + CONVERGED_SECONDS
-    while (state := await run.state()) != expected.state:
-        if time.monotonic() > deadline:
-            return _changes(expected.state, state)
-        await asyncio.sleep(0.1)
+    if difference := await run.differs(expected.state, deadline):
+        return difference
     await asyncio.sleep(QUIET_SECONDS)
     for word, before, now in zip(("created", "deleted"), expected.written, run.written(), strict=True):
         if now - before:
             return f"{word} too often: {dict(now - before)}"
     return ""
-
-
-def _changes(before: str, now: str) -> str:
-    return "\n".join(list(difflib.unified_diff(before.splitlines(), now.splitlines(), lineterm="", n=2))[:60])
-
-
-async def _namespace(plane: ControlPlane) -> str:
-    name = f"play-{uuid.uuid4().hex[:8]}"
-    await asyncio.to_thread(plane.kubectl, "create", "namespace", name)
-    return name

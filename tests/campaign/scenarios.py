@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.campaign.run import NAME, Run
+from tests.support import fates
 from tests.support.stage import autoscaled, llmservice
 
 Manifest = dict[str, Any]
@@ -21,6 +22,7 @@ SPECS: dict[str, Manifest] = {
     "with keys": {"auth": {"mode": "APIKey", "apiKeysSecretRef": {"name": "keys"}}},
     "recreated": {"rollout": {"strategy": "Recreate"}},
     "by hand": {"upgradePolicy": {"mode": "Auto"}, "rollout": {"onFailure": "Rollback", "revisionHistoryLimit": 1}},
+    "verified": {"rollout": {"verification": {"prompts": [{"prompt": "1 + 1 =", "expectAnyOf": ["2"]}]}}},
     "without a cache": {"model": {"source": {"pvc": {"claimName": "models"}}}},
 }
 """Specs that have other children, or go other ways."""
@@ -51,19 +53,27 @@ async def _edit(run: Run) -> None:
 
 
 async def _upgrade(run: Run) -> None:
+    before = await run.revision()
     run.operator.restart(profile=OTHER_PROFILE)
     if run.spec.get("upgradePolicy", {}).get("mode") != "Auto":
         await run.reaches("UpdatePending", "True")
         await run.merge(APPLY_UPDATE)
+    await run.leaves(before)
     await run.reaches("UpdatePending", "False")
     await run.reaches("Ready", "True")
 
 
 async def _roll_back(run: Run) -> None:
     good = await run.revision()
-    run.node.crashes = lambda pod: pod["metadata"]["labels"]["llmservice.dev/revision"] != good
+    crash = fates.crashes()
+    run.node.fate = lambda pod: None if _revision(pod) in (None, good) else crash
     await run.merge({"spec": {"engine": {"maxModelLen": 2048}}})
     await run.reaches("Stalled", "True", "RolledBack")
+
+
+def _revision(pod: Manifest) -> str | None:
+    revision: str | None = pod["metadata"]["labels"].get("llmservice.dev/revision")
+    return revision
 
 
 async def _scale(run: Run) -> None:
@@ -83,6 +93,24 @@ async def _delete(run: Run) -> None:
     await run.is_gone()
 
 
+async def _loosen(run: Run) -> None:
+    await run.merge({"spec": {"disruption": None, "networkPolicy": None}})
+    await run.reaches("Ready", "True")
+
+
+async def _exchange(run: Run) -> None:
+    """Take another model on another volume; with a history of one, the first revision is not kept either."""
+    await run.merge({"spec": {"engine": {"maxModelLen": 2048}}})
+    await run.reaches("Ready", "True")
+    other = {"model": {"source": {"huggingFace": {"repo": "acme/other"}}}, "cache": {"accessMode": "ReadWriteMany"}}
+    await run.merge({"spec": other})
+    await run.reaches("ModelCached", "True")
+    await run.reaches("Ready", "True")
+
+
+LOOSEN = Scenario("loosen", _create, _loosen)
+EXCHANGE = Scenario("exchange", _create, _exchange)
+"""Two in which the operator deletes what it does not in the others."""
 SCENARIOS = (
     Scenario("create", _nothing, _create),
     Scenario("edit", _create, _edit),

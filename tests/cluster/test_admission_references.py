@@ -52,6 +52,19 @@ TOKEN = Reference(
     "get",
     {"model": {"source": {"huggingFace": {**HUB, "tokenSecretRef": {"name": "MINE"}}}}},
 )
+ARCHIVE = {"url": "https://models.example.com/tiny.tar", "sha256": "0" * 64}
+HTTP = Reference(
+    "spec.model.source.http.tokenSecretRef",
+    "Secret",
+    "get",
+    {"model": {"source": {"http": {**ARCHIVE, "tokenSecretRef": {"name": "MINE"}}}}},
+)
+S3 = Reference(
+    "spec.model.source.s3.credentialsSecretRef",
+    "Secret",
+    "get",
+    {"model": {"source": {"s3": {"uri": "s3://models/tiny", "credentialsSecretRef": {"name": "MINE"}}}}},
+)
 KEYS = Reference(
     "spec.auth.apiKeysSecretRef",
     "Secret",
@@ -66,7 +79,7 @@ CLAIM = Reference(
 )
 CACHE = Reference("spec.cache.claimName", "PersistentVolumeClaim", "update", {"cache": {"claimName": "MINE"}})
 each_reference = pytest.mark.parametrize(
-    "reference", [TOKEN, KEYS, CLAIM, CACHE], ids=lambda reference: reference.field
+    "reference", [TOKEN, HTTP, S3, KEYS, CLAIM, CACHE], ids=lambda reference: reference.field
 )
 
 
@@ -181,23 +194,30 @@ def test_a_right_in_another_namespace_does_not_count(
     assert _is_refused(user.create(llmservice(reference.naming(mine), mine, NAMESPACE)), reference, mine)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param({"tokenSecretRef": {"key": "password"}}, id="another key of the Secret"),
-        pytest.param({"endpoint": "https://hub.example.com"}, id="the token to another hub"),
-        pytest.param({"repo": "acme/private"}, id="another repository with the token"),
-    ],
-)
-def test_a_token_serves_for_what_it_was_named_for(
-    plane: ControlPlane, admin: ApiClient, user: ApiClient, mine: str, change: Spec
+CHANGES: list[Any] = [
+    pytest.param(TOKEN, {"huggingFace": {"tokenSecretRef": {"key": "password"}}}, id="another key of the Secret"),
+    pytest.param(TOKEN, {"huggingFace": {"endpoint": "https://hub.example.com"}}, id="the token to another hub"),
+    pytest.param(TOKEN, {"huggingFace": {"repo": "acme/private"}}, id="another repository with the token"),
+    pytest.param(HTTP, {"http": {"url": "https://evil.example.com/tiny.tar"}}, id="the token to another server"),
+    pytest.param(S3, {"s3": {"uri": "s3://private/tiny"}}, id="another bucket with the credentials"),
+    pytest.param(S3, {"s3": {"endpoint": "https://s3.example.com"}}, id="the credentials to another server"),
+]
+
+
+@pytest.mark.parametrize(("reference", "change"), CHANGES)
+def test_a_secret_serves_for_what_it_was_named_for(
+    plane: ControlPlane, admin: ApiClient, user: ApiClient, mine: str, reference: Reference, change: Spec
 ) -> None:
-    assert admin.create(llmservice(TOKEN.naming(mine), mine, NAMESPACE)).accepted
-    edit = {"spec": {"model": {"source": {"huggingFace": change}}}}
-    assert _is_refused(user.patch(mine, edit), TOKEN, mine)
-    assert user.patch(mine, {"spec": {"model": {"source": {"huggingFace": {"revision": "v2"}}}}}).accepted
+    assert admin.create(llmservice(reference.naming(mine), mine, NAMESPACE)).accepted
+    edit = {"spec": {"model": {"source": change}}}
+    assert _is_refused(user.patch(mine, edit), reference, mine)
     let(plane, NAMESPACE, USER, "get", "secrets", mine)
     assert user.patch(mine, edit).accepted
+
+
+def test_another_revision_is_fetched_with_the_same_token(admin: ApiClient, user: ApiClient, mine: str) -> None:
+    assert admin.create(llmservice(TOKEN.naming(mine), mine, NAMESPACE)).accepted
+    assert user.patch(mine, {"spec": {"model": {"source": {"huggingFace": {"revision": "v2"}}}}}).accepted
 
 
 def test_another_folder_of_a_claim_is_newly_named(admin: ApiClient, user: ApiClient, mine: str) -> None:

@@ -75,6 +75,21 @@ async def test_an_edited_field_of_ours_is_put_back(api: Api, kind: str, edit: Ma
     await api.eventually(f"{kind} is as before", is_as_before, REPAIR_SECONDS)
 
 
+async def test_the_status_and_an_event_name_who_changed_what(api: Api, plane: ControlPlane, namespace: str) -> None:
+    await api.create(llmservice("llama"))
+    await serve(api, "llama")
+    plane.kubectl("scale", "deployment/llama", "--replicas=3", "--namespace", namespace)
+    found = await wait_condition(api, "llama", "Drifted", "True", "FieldsReverted")
+    assert condition(found, "Drifted")["message"].endswith(
+        "kubectl changed spec.replicas of Deployment llama; it was put back"
+    )
+
+    async def is_told() -> bool:
+        return "FieldsReverted" in {event["reason"] for event in await api.all("Event", "")}
+
+    await api.eventually("an event", is_told)
+
+
 async def test_fields_of_others_stay(api: Api) -> None:
     await api.create(llmservice("llama"))
     await serve(api, "llama")

@@ -1,5 +1,6 @@
 """Changes that fail are taken back on a real API server, with the real Deployment controller."""
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -89,6 +90,41 @@ async def test_the_retry_annotation_tries_the_same_change_again(operated: Api) -
     pod = await _new_pod(operated, old)
     assert pod["metadata"]["labels"][REVISION] == back["status"]["rollout"]["rejectedRevision"]
     await make_ready(operated, pod)
+
+
+async def test_a_change_that_fails_verification_is_taken_back_at_its_first_wrong_answer(operated: Api) -> None:
+    prompts = [{"prompt": "1 + 1 =", "expectAnyOf": ["2"]}]
+    await operated.create(llmservice("llama", rollout={"verification": {"prompts": prompts}}))
+    await serve(operated, "llama")
+    await wait_condition(operated, "llama", "Verified", "True", "PromptsPassed")
+    old = await _revision(operated)
+    await operated.merge("LLMService", "llama", LONGER)
+    failure = {"reason": "PromptFailed", "message": "Look at prompt 1"}
+    ended = {"exitCode": 65, "message": json.dumps({"schema": 1, "failure": failure}), "reason": "Error"}
+    pod = await _new_pod(operated, old)
+    await wait_in(operated, pod, {"reason": "PodInitializing"}, restartCount=1, lastState={"terminated": ended})
+    back = await wait_condition(operated, "llama", "Verified", "False", "PromptFailed")
+    await wait_condition(operated, "llama", "Stalled", "True", "RolledBack")
+    assert await _revision(operated) == old
+    assert back["status"]["rollout"]["rejectedRevision"] != old
+
+
+async def test_a_good_change_is_taken_back_by_hand_and_comes_back_when_the_annotation_goes(operated: Api) -> None:
+    await operated.create(llmservice("llama"))
+    await serve(operated, "llama")
+    old = await _revision(operated)
+    await operated.merge("LLMService", "llama", LONGER)
+    await make_ready(operated, await _new_pod(operated, old))
+    await wait_condition(operated, "llama", "Ready", "True")
+    new = await _revision(operated)
+    await operated.merge("LLMService", "llama", {"metadata": {"annotations": {"llmservice.dev/rollback-to": old}}})
+    await make_ready(operated, await _new_pod(operated, new))
+    back = await wait_condition(operated, "llama", "Stalled", "True", "RolledBack")
+    assert await _revision(operated) == back["status"]["rollout"]["currentRevision"] == old
+    await operated.merge("LLMService", "llama", {"metadata": {"annotations": {"llmservice.dev/rollback-to": None}}})
+    await make_ready(operated, await _new_pod(operated, old))
+    await wait_condition(operated, "llama", "Ready", "True")
+    assert await _revision(operated) == new
 
 
 async def test_an_image_that_does_not_exist_is_taken_back_and_a_registry_out_of_reach_is_waited_for(

@@ -140,7 +140,7 @@ def _service(owner: Manifest, affinity: str = "None") -> Manifest:
 
 async def test_what_is_applied_is_a_child_at_once(world: World) -> None:
     owner = await _owner(world)
-    assert await world.cluster.apply(owner, _service(owner)) is Outcome.CREATED
+    assert (await world.cluster.apply(owner, _service(owner))).outcome is Outcome.CREATED
     children = await world.cluster.children_of(owner)
     assert children.service is not None
     assert children.service["metadata"]["name"] == "llama"
@@ -149,13 +149,13 @@ async def test_what_is_applied_is_a_child_at_once(world: World) -> None:
 async def test_applying_twice_changes_nothing(world: World) -> None:
     owner = await _owner(world)
     await world.cluster.apply(owner, _service(owner))
-    assert await world.cluster.apply(owner, _service(owner)) is Outcome.UNCHANGED
+    assert (await world.cluster.apply(owner, _service(owner))).outcome is Outcome.UNCHANGED
 
 
 async def test_another_body_is_an_update(world: World) -> None:
     owner = await _owner(world)
     await world.cluster.apply(owner, _service(owner))
-    assert await world.cluster.apply(owner, _service(owner, affinity="ClientIP")) is Outcome.UPDATED
+    assert (await world.cluster.apply(owner, _service(owner, affinity="ClientIP"))).outcome is Outcome.UPDATED
     found = await world.find("Service", "llama")
     assert found is not None
     assert found["spec"]["sessionAffinity"] == "ClientIP"
@@ -165,15 +165,19 @@ async def test_a_foreign_edit_of_a_field_of_ours_is_repaired(world: World) -> No
     owner = await _owner(world)
     await world.cluster.apply(owner, _service(owner))
     await world.edit("Service", "llama", {"spec": {"sessionAffinity": "ClientIP"}})
-    assert await world.cluster.apply(owner, _service(owner)) is Outcome.REPAIRED
-    assert await world.cluster.apply(owner, _service(owner)) is Outcome.UNCHANGED
+    repaired = await world.cluster.apply(owner, _service(owner))
+    assert repaired.outcome is Outcome.REPAIRED
+    assert repaired.drift is not None
+    assert (repaired.drift.kind, repaired.drift.name) == ("Service", "llama")
+    assert repaired.drift.path == "spec.sessionAffinity"
+    assert (await world.cluster.apply(owner, _service(owner))).outcome is Outcome.UNCHANGED
 
 
 async def test_a_field_that_is_not_ours_stays(world: World) -> None:
     owner = await _owner(world)
     await world.cluster.apply(owner, _service(owner))
     await world.edit("Service", "llama", {"metadata": {"annotations": {"theirs": "1"}}})
-    assert await world.cluster.apply(owner, _service(owner)) is Outcome.UNCHANGED
+    assert (await world.cluster.apply(owner, _service(owner))).outcome is Outcome.UNCHANGED
 
 
 async def test_a_deleted_child_is_created_again(world: World) -> None:
@@ -181,7 +185,7 @@ async def test_a_deleted_child_is_created_again(world: World) -> None:
     await world.cluster.apply(owner, _service(owner))
     await world.delete("Service", "llama")
     assert (await world.cluster.children_of(owner)).service is None
-    assert await world.cluster.apply(owner, _service(owner)) is Outcome.CREATED
+    assert (await world.cluster.apply(owner, _service(owner))).outcome is Outcome.CREATED
 
 
 async def test_a_foreign_object_is_refused_and_left_alone(world: World) -> None:
@@ -206,7 +210,7 @@ async def test_a_config_map_that_holds_more_than_its_name_says_is_made_anew(worl
 
     async def is_made_anew() -> bool:
         with contextlib.suppress(OutdatedError):
-            return await world.cluster.apply(owner, wanted) is Outcome.CREATED
+            return (await world.cluster.apply(owner, wanted)).outcome is Outcome.CREATED
         return False
 
     async with asyncio.timeout(10):
@@ -238,8 +242,8 @@ async def test_a_child_is_deleted_as_it_was_seen(world: World) -> None:
     await world.cluster.apply(owner, _service(owner))
     child = (await world.cluster.children_of(owner)).service
     assert child is not None
-    assert await world.cluster.delete(child)
-    assert not await world.cluster.delete(child)
+    assert await world.cluster.delete(owner, child)
+    assert not await world.cluster.delete(owner, child)
 
 
 async def test_an_equal_status_is_not_written_again(world: World) -> None:

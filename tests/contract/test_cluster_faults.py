@@ -13,10 +13,13 @@ from kubernetes.aio.client.configuration import Configuration
 
 from llmservice_operator.cluster import client as client_module
 from llmservice_operator.cluster import errors
+from llmservice_operator.cluster.apply import REJECTED_RETRY_SECONDS, Applier
 from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.confirmation import Confirmation
 from llmservice_operator.cluster.informer import Informer
-from llmservice_operator.cluster.resources import SERVICES
-from llmservice_operator.cluster.store import Store
+from llmservice_operator.cluster.interface import OutdatedError, RefusedError
+from llmservice_operator.cluster.resources import LLMSERVICES, SERVICES
+from llmservice_operator.cluster.store import Entry, Store
 
 Manifest = dict[str, Any]
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -99,11 +102,13 @@ async def scripted(*answers: Answer) -> AsyncIterator[tuple[Client, list[str]]]:
 
 
 @asynccontextmanager
-async def informed(client: Client) -> AsyncIterator[tuple[Store, Informer]]:
-    """Run an informer of Services without its back-off."""
+async def informed(client: Client, waits: list[float] | None = None) -> AsyncIterator[tuple[Store, Informer]]:
+    """Run an informer of Services that does not wait before it tries again, but says how long it would have."""
     store = Store(lambda *_: None)
 
-    async def at_once(_: float) -> None:
+    async def at_once(seconds: float) -> None:
+        if waits is not None:
+            waits.append(seconds)
         await asyncio.sleep(0)
 
     informer = Informer(client, store, SERVICES, sleep=at_once)
@@ -164,6 +169,38 @@ async def test_a_silent_watch_is_started_anew(monkeypatch: pytest.MonkeyPatch) -
         await until(lambda: names(store) == ["a"])
 
 
+@pytest.mark.parametrize(
+    ("answers", "requests_at_once"),
+    [
+        pytest.param([status(410)] * 50, 1, id="no list is to be had"),
+        pytest.param([listing(10), status(410)] * 50, 2, id="no list can be watched on from"),
+        pytest.param([listing(10), *[stream()] * 50], 1, id="every watch ends at once"),
+    ],
+)
+async def test_what_never_works_is_tried_less_and_less(answers: list[Answer], requests_at_once: int) -> None:
+    waits: list[float] = []
+    async with scripted(*answers) as (client, asked), informed(client, waits):
+        await until(lambda: len(waits) >= 7)
+        assert len(asked) <= requests_at_once * (len(waits) + 1) + 1
+    assert waits[0] < 0.5
+    assert waits[6] > 5
+
+
+async def test_a_watch_that_ends_after_an_event_is_started_anew_soon() -> None:
+    waits: list[float] = []
+    watches = [stream(event("ADDED", service("a", version))) for version in range(11, 18)]
+    async with scripted(listing(10), *watches) as (client, _), informed(client, waits):
+        await until(lambda: len(waits) >= 7)
+    assert max(waits) < 0.5
+
+
+async def test_a_watch_takes_an_object_as_large_as_the_server_keeps() -> None:
+    large = service("large", 11)
+    large["data"] = "x" * 1_500_000
+    async with scripted(listing(10), stream(event("ADDED", large))) as (client, _), informed(client) as (store, _):
+        await until(lambda: names(store) == ["large"])
+
+
 async def test_a_long_list_comes_in_pages() -> None:
     pages = (listing(10, service("a", 1), more="token"), listing(10, service("b", 2)))
     async with scripted(*pages) as (client, asked), informed(client) as (store, _):
@@ -205,3 +242,93 @@ async def test_an_unreachable_server_is_busy() -> None:
     with pytest.raises(errors.BusyError):
         await client.get(SERVICES, "default", "a")
     await client.close()
+
+
+OWNER: Manifest = {
+    "kind": "LLMService",
+    "metadata": {"namespace": "default", "name": "llama", "uid": "u", "resourceVersion": "5"},
+}
+
+
+async def refusing(request: web.Request) -> web.StreamResponse:
+    """Know the LLMService and nothing else, and refuse every write."""
+    if request.method == "PATCH":
+        return await status(422)(request)
+    return web.json_response(OWNER) if "llmservices" in request.path else await status(404)(request)
+
+
+async def test_what_the_server_refuses_is_tried_again_soon_and_then_less_and_less() -> None:
+    now, waits = 0.0, []
+    async with scripted(*[refusing] * 40) as (client, _):
+        store = Store(lambda *_: None)
+        applier = Applier(client, store, Confirmation(client, store), clock=lambda: now)
+        for _ in range(10):
+            with pytest.raises(RefusedError) as refused:
+                await applier.apply(OWNER, service("llama", 0))
+            waits.append(refused.value.retry_after_seconds)
+            now += waits[-1]
+    assert waits[:3] == [5, 10, 20]
+    assert waits[-1] == REJECTED_RETRY_SECONDS
+
+
+async def test_a_refusal_is_repeated_without_a_request_until_it_is_time() -> None:
+    async with scripted(*[refusing] * 40) as (client, asked):
+        store = Store(lambda *_: None)
+        applier = Applier(client, store, Confirmation(client, store), clock=lambda: 0.0)
+        for _ in range(3):
+            with pytest.raises(RefusedError):
+                await applier.apply(OWNER, service("llama", 0))
+        assert len(asked) == 3
+
+
+def child(version: int) -> Manifest:
+    """Return a Service of the LLMService, as it was applied."""
+    manifest = service("llama", version)
+    owner = {"kind": "LLMService", "name": "llama", "uid": OWNER["metadata"]["uid"], "controller": True}
+    manifest["metadata"] |= {"labels": {"app.kubernetes.io/instance": "llama"}, "ownerReferences": [owner]}
+    return manifest
+
+
+async def test_nothing_is_written_from_a_list_that_is_not_so_any_more() -> None:
+    written: list[str] = []
+
+    async def live(request: web.Request) -> web.StreamResponse:
+        """Have a newer Service than was listed, and no other child."""
+        if request.method == "PATCH":
+            written.append(request.path)
+            return web.json_response(child(10))
+        if request.path.endswith("/llmservices/llama"):
+            return web.json_response(OWNER)
+        return await listing(9, *([child(8)] if request.path.endswith("/services") else []))(request)
+
+    async with scripted(*[live] * 40) as (client, asked):
+        store = Store(lambda *_: None)
+        confirmation = Confirmation(client, store)
+        applier = Applier(client, store, confirmation)
+        store.replace(LLMSERVICES, None, [Entry.of(OWNER)], 5)
+        store.replace(SERVICES, None, [Entry.of(child(4))], 5)
+        confirmation.doubt()
+        with pytest.raises(OutdatedError):
+            await applier.apply(OWNER, {**service("llama", 0), "spec": {"type": "ClusterIP"}})
+        assert written == []
+        seen = store.get(SERVICES, "default", "llama")
+        assert seen is not None
+        assert seen.resource_version == 8
+        looked = len(asked)
+        await applier.apply(OWNER, {**service("llama", 0), "spec": {"type": "ClusterIP"}})
+        assert (len(written), len(asked)) == (1, looked + 1)
+
+
+async def test_an_llmservice_that_a_watch_told_of_is_not_looked_at_before_a_write() -> None:
+    async with scripted(lambda _: _answered(child(10))) as (client, asked):
+        store = Store(lambda *_: None)
+        confirmation = Confirmation(client, store)
+        confirmation.doubt()
+        store.put(LLMSERVICES, Entry.of(OWNER))
+        store.put(SERVICES, Entry.of(child(4)))
+        await Applier(client, store, confirmation).apply(OWNER, service("llama", 0))
+        assert len(asked) == 1
+
+
+async def _answered(manifest: Manifest) -> web.StreamResponse:
+    return web.json_response(manifest)

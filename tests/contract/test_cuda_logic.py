@@ -12,6 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from inference_server.engine.interface import EngineConfig
 from inference_server.models.batch import batch
 from inference_server.models.llama import cuda
+from inference_server.models.llama import model as llama_model
 from inference_server.models.llama.model import LlamaModel
 from inference_server.models.loader import load
 from inference_server.models.model import Chunk
@@ -50,6 +51,27 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LlamaModel:
     found = load(settings, lambda progress: None).model
     assert isinstance(found, LlamaModel)
     return found
+
+
+def test_the_slots_have_their_memory_before_copies_of_weights_take_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def noting(name: str) -> None:
+        original = getattr(llama_model, name)
+
+        def noted(*given: Any, **named: Any) -> Any:
+            taken.append(name)
+            return original(*given, **named)
+
+        monkeypatch.setattr(llama_model, name, noted)
+
+    noting("Slots")
+    noting("packed")
+    write_checkpoint(tmp_path, dtype="float32")
+    load(EngineConfig(model_path=str(tmp_path), quantization="none", max_model_len=96), lambda progress: None)
+    assert taken[:2] == ["Slots", "packed"]
 
 
 def called(step: Callable[[], Tensor]) -> Callable[[], Tensor]:

@@ -69,6 +69,12 @@ def test_logits_do_not_depend_on_the_batch(batch: int, gemma: Path) -> None:
     assert max(map(error, found, expected(gemma, texts))) < CLOSE
 
 
+def test_a_piece_of_a_prompt_that_nobody_samples_from_gives_no_logits(gemma: Path) -> None:
+    model = loaded(gemma, compute_dtype="bfloat16").model
+
+    assert model.forward([Chunk(0, 0, [1, 2, 3], 0)]).shape == (0, 512)
+
+
 def test_pages_carry_a_prefix_to_another_slot(gemma: Path) -> None:
     model = loaded(gemma).model
     text = random_texts(1, 512, [PAGE_TOKENS + 9])[0]

@@ -10,61 +10,36 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inference_server.cache import volume
-from inference_server.cache.warmup import finish
-from inference_server.settings import Settings
-from inference_server.state import ServerState
+from inference_server.checkpoint.shape import model_shape
 from tests.support.hub.faults import Fault, Kind
 from tests.support.hub.server import Hub, running
 from tests.support.models import write_checkpoint, write_json
+from tests.support.warmup import Cache
 
 REPO = "acme/tiny"
 SHARD = "*/model-00002-of-00003.safetensors"
 
 
 @dataclass
-class Place:
-    """A hub with one model, an empty cache and the way to warm it up."""
+class Place(Cache):
+    """A hub with one model, and an empty cache."""
 
-    hub: Hub
-    endpoint: str
-    model: Path
-    cache: Path
-    message: Path
-    state: ServerState
-
-    def warm_up(self, **settings: Any) -> int:
-        """Run a warm-up; its termination message is in `said` afterwards."""
-        given = {"model_name": REPO, "hub_endpoint": self.endpoint, "cache_dir": self.cache, "quantization": "none"}
-        return finish(Settings(**{**given, **settings}), self.state)
+    hub: Hub = field(kw_only=True)
+    model: Path = field(kw_only=True)
 
     @property
-    def said(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(self.message.read_text())
-        return content
-
-    def fails(self, **settings: Any) -> tuple[int, str, str]:
-        """Run a warm-up that fails; returns exit code, reason and message."""
-        code = self.warm_up(**settings)
-        failure = self.said["failure"]
-        return code, failure["reason"], failure["message"]
-
-    def served(self) -> Path:
-        """Return the folder that serving pods would load."""
-        return self.cache / str(self.said["verdict"]["path"])
+    def endpoint(self) -> str:
+        return str(self.given["hub_endpoint"])
 
     def downloads(self) -> list[str]:
         return [request.path.rpartition("/")[2] for request in self.hub.requests if "/resolve/" in request.path]
-
-    def refill(self) -> None:
-        shutil.rmtree(self.cache)
-        self.cache.mkdir()
 
 
 @pytest.fixture
@@ -73,10 +48,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setattr("inference_server.cache.hub.RESOLVE_WAITS_SECONDS", (0.01,))
     monkeypatch.setattr(volume, "LOCK_POLL_SECONDS", 0.01)
     model = write_checkpoint(tmp_path / "hub" / REPO, shards=3)
-    (tmp_path / "cache").mkdir()
     hub = Hub(tmp_path / "hub")
     with running(hub) as endpoint:
-        yield Place(hub, endpoint, model, tmp_path / "cache", tmp_path / "message", ServerState())
+        yield Place(tmp_path, {"model_name": REPO, "hub_endpoint": endpoint}, hub=hub, model=model)
 
 
 def test_a_model_is_downloaded_whole_and_byte_for_byte(place: Place) -> None:
@@ -88,6 +62,14 @@ def test_a_model_is_downloaded_whole_and_byte_for_byte(place: Place) -> None:
     assert verdict["path"].endswith(verdict["commit"])
     for file in place.model.iterdir():
         assert (place.served() / file.name).read_bytes() == file.read_bytes()
+
+
+def test_the_verdict_says_what_decides_how_much_memory_the_model_needs(place: Place) -> None:
+    place.warm_up()
+
+    shape = model_shape(place.model)
+    assert shape is not None
+    assert place.said["verdict"]["shape"] == asdict(shape)
 
 
 def test_the_digest_is_that_of_the_sorted_list_of_files(place: Place) -> None:
@@ -256,7 +238,7 @@ def test_m06_a_shard_that_stays_truncated_fails_and_never_shows_up_as_a_model(pl
     place.hub.faults.arm(Fault("truncated", SHARD))
 
     assert place.fails()[:2] == (75, "DigestMismatch")
-    assert list(place.cache.glob("models/*/[!.]*")) == []
+    assert list(place.folder.glob("models/*/[!.]*")) == []
 
 
 def test_m08_a_changed_byte_is_downloaded_once_more_and_then_refused(place: Place) -> None:
@@ -267,7 +249,7 @@ def test_m08_a_changed_byte_is_downloaded_once_more_and_then_refused(place: Plac
     assert (code, reason) == (75, "DigestMismatch")
     assert "model-00002-of-00003.safetensors" in message
     assert place.downloads().count("model-00002-of-00003.safetensors") == 2
-    assert list(place.cache.glob("models/*/.*.partial/model-00002*")) == []
+    assert list(place.folder.glob("models/*/.*.partial/model-00002*")) == []
 
 
 def test_m08_small_files_are_verified_too(place: Place) -> None:
@@ -279,7 +261,7 @@ def test_m08_small_files_are_verified_too(place: Place) -> None:
 def test_m22_a_later_run_takes_up_what_a_crash_left(place: Place) -> None:
     place.hub.faults.arm(Fault("truncated", "*/model-00003-of-00003.safetensors"))
     place.warm_up()
-    partial = next(place.cache.glob("models/*/.*.partial"))
+    partial = next(place.folder.glob("models/*/.*.partial"))
     whole = (place.model / "model-00003-of-00003.safetensors").read_bytes()
     (partial / "model-00003-of-00003.safetensors.incomplete").write_bytes(whole[:1000])
     place.hub.faults.clear()
@@ -293,7 +275,7 @@ def test_m22_a_later_run_takes_up_what_a_crash_left(place: Place) -> None:
 def test_m22_a_partial_file_with_wrong_bytes_is_downloaded_anew(place: Place) -> None:
     place.hub.faults.arm(Fault("truncated", SHARD))
     place.warm_up()
-    partial = next(place.cache.glob("models/*/.*.partial"))
+    partial = next(place.folder.glob("models/*/.*.partial"))
     (partial / "model-00002-of-00003.safetensors.incomplete").write_bytes(b"garbage")
     place.hub.faults.clear()
 
@@ -389,7 +371,7 @@ def test_the_token_does_not_follow_a_redirect_to_another_host(place: Place) -> N
 def test_m21_too_little_space_is_said_before_the_weights_are_downloaded(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(place.cache)
+    usage = shutil.disk_usage(place.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(total=2 << 30, free=1 << 20))
 
     code, reason, message = place.fails()
@@ -415,7 +397,7 @@ def test_m21_a_disk_that_fills_up_on_the_way_is_a_full_cache_and_leaves_the_old_
 
 
 def test_m23_a_second_warm_up_waits_for_the_first_and_shows_progress(place: Place) -> None:
-    source = volume.source_folder(place.cache, place.endpoint, REPO)
+    source = volume.source_folder(place.folder, place.endpoint, REPO)
     source.mkdir(parents=True)
     with (source / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -445,7 +427,7 @@ def test_nothing_of_torch_is_imported_when_the_model_is_there(place: Place) -> N
     code = (
         "import sys; from inference_server.settings import Settings; from inference_server.state import ServerState\n"
         "from inference_server.cache.warmup import finish\n"
-        f"finish(Settings(model_name={REPO!r}, hub_endpoint={place.endpoint!r}, cache_dir={str(place.cache)!r}, "
+        f"finish(Settings(model_name={REPO!r}, hub_endpoint={place.endpoint!r}, cache_dir={str(place.folder)!r}, "
         "quantization='none'), ServerState())\n"
         "print(sorted({'torch', 'transformers', 'fastapi'} & set(sys.modules)))"
     )

@@ -35,6 +35,7 @@ PATHS = {
     "Secret": ("api/v1", "secrets"),
     "Event": ("apis/events.k8s.io/v1", "events"),
 }
+CLUSTER_WIDE = {"PersistentVolume": "api/v1/persistentvolumes"}
 OURS = "app.kubernetes.io/managed-by=llmservice-operator"
 
 
@@ -77,9 +78,9 @@ class Api:
         answer = await self._http.get(self._path(kind, name))
         return None if answer.status_code == 404 else dict(answer.raise_for_status().json())
 
-    async def all(self, kind: str, selector: str = OURS) -> list[Manifest]:
+    async def all(self, kind: str, selector: str = OURS, fields: str = "") -> list[Manifest]:
         """Return the objects of a kind, by default those with the operator's label."""
-        query = {"labelSelector": selector} if selector else {}
+        query = {key: value for key, value in (("labelSelector", selector), ("fieldSelector", fields)) if value}
         return list((await self._json("GET", self._path(kind), params=query))["items"])
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -95,9 +96,21 @@ class Api:
             "PATCH", path, content=content, headers=headers, params={"fieldManager": "kubectl-edit"}
         )
 
-    async def delete(self, kind: str, name: str, propagation: str = "Background") -> None:
-        """Delete an object."""
-        await self._json("DELETE", self._path(kind, name), params={"propagationPolicy": propagation})
+    async def replace_spec(self, kind: str, name: str, spec: Manifest) -> Manifest:
+        """Put another spec in the place of the one that an object has."""
+        content = json.dumps([{"op": "replace", "path": "/spec", "value": spec}])
+        headers = {"Content-Type": "application/json-patch+json"}
+        query = {"fieldManager": "kubectl-edit"}
+        return await self._json("PATCH", self._path(kind, name), content=content, headers=headers, params=query)
+
+    async def delete(
+        self, kind: str, name: str, propagation: str = "Background", grace_seconds: int | None = None
+    ) -> None:
+        """Delete an object; with 0 seconds of grace a pod is gone at once, as when its kubelet says so."""
+        query: Manifest = {"propagationPolicy": propagation}
+        if grace_seconds is not None:
+            query["gracePeriodSeconds"] = grace_seconds
+        await self._json("DELETE", self._path(kind, name), params=query)
 
     async def bind(self, pod: str, node: str) -> None:
         """Put a pod on a node, as the scheduler does; the node need not exist."""
@@ -133,6 +146,8 @@ class Api:
             await asyncio.sleep(0.05)
 
     def _path(self, kind: str, name: str | None = None) -> str:
+        if kind in CLUSTER_WIDE:
+            return f"/{CLUSTER_WIDE[kind]}" + (f"/{name}" if name else "")
         root, plural = PATHS[kind]
         return f"/{root}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
 

@@ -18,13 +18,15 @@ from cluster.controlplane import ControlPlane
 
 __all__ = ["ControlPlane", "control_plane"]
 
+AUTOSCALER_PERIOD = "--horizontal-pod-autoscaler-sync-period=2s"
+"""The default of 15 seconds is how long a test would wait for an autoscaler's first look."""
 CRD_FILE = Path(__file__).parents[2] / "crds" / "llmservice.yaml"
 
 
 @contextmanager
 def control_plane(directory: Path) -> Iterator[ControlPlane]:
     """Run a control plane of its own below `directory`, on free loopback ports, that knows LLMServices."""
-    with ControlPlane(directory) as plane:
+    with ControlPlane(directory, extra_arguments={"kube-controller-manager": [AUTOSCALER_PERIOD]}) as plane:
         plane.kubectl("apply", "--server-side", "--filename", str(CRD_FILE))
         plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/llmservices.llmservice.dev")
         yield plane

@@ -6,12 +6,15 @@ Deployment gets no pods and nothing is collected.
 
 import copy
 import itertools
+from dataclasses import replace
 from typing import Any
 
 from llmservice_operator.children import Children, Refusal
 from llmservice_operator.cluster import resources
 from llmservice_operator.cluster.belonging import Belonging, belonging, is_pod_of
+from llmservice_operator.cluster.drift import drift
 from llmservice_operator.cluster.interface import (
+    Applied,
     LeftOverError,
     Notice,
     Outcome,
@@ -85,7 +88,7 @@ class FakeCluster:
             pods=tuple(pod for pod in pods if is_pod_of(pod, deployment, jobs)),
         )
 
-    async def apply(self, owner: Manifest, manifest: Manifest) -> Outcome:
+    async def apply(self, owner: Manifest, manifest: Manifest) -> Applied:
         """Apply one child, or raise what the test asked for."""
         self._raise_next(manifest["kind"])
         at = _at(manifest)
@@ -94,15 +97,18 @@ class FakeCluster:
             self._confirm(owner)
             return self._write(at, manifest, Outcome.CREATED)
         self._raise_unless_ours(owner, live)
-        if manifest["kind"] == "ConfigMap" and live.get("data", {}) != manifest["data"]:
+        if manifest.get("immutable") and live.get("data", {}) != manifest["data"]:
             self.remove(*at)
             raise OutdatedError("it held other values")
         is_equal = self.applied.get(at) == manifest
         if is_equal and is_subset(manifest, live):
-            return Outcome.UNCHANGED
-        return self._write(at, manifest, Outcome.REPAIRED if is_equal else Outcome.UPDATED)
+            return Applied(Outcome.UNCHANGED)
+        if is_equal:
+            found = drift(manifest, live)
+            return replace(self._write(at, manifest, Outcome.REPAIRED), drift=found)
+        return self._write(at, manifest, Outcome.UPDATED)
 
-    async def hand_over_replicas(self, manifest: Manifest) -> bool:
+    async def hand_over_replicas(self, owner: Manifest, manifest: Manifest) -> bool:
         """Hold the replicas, if they were applied by us."""
         at = _at(manifest)
         if "replicas" not in self.applied.get(at, {}).get("spec", {}):
@@ -111,7 +117,7 @@ class FakeCluster:
         self.writes.append(f"hand-over {at[0]} {at[2]}")
         return True
 
-    async def delete(self, manifest: Manifest) -> bool:
+    async def delete(self, owner: Manifest, manifest: Manifest) -> bool:
         """Delete one child."""
         self._raise_next(manifest["kind"])
         at = _at(manifest)
@@ -164,12 +170,12 @@ class FakeCluster:
         if live.get("uid") != owner["metadata"]["uid"] or "deletionTimestamp" in live:
             raise OwnerGoneError("gone")
 
-    def _write(self, at: At, manifest: Manifest, outcome: Outcome) -> Outcome:
+    def _write(self, at: At, manifest: Manifest, outcome: Outcome) -> Applied:
         kept = {field: value for field, value in self.objects.get(at, {}).items() if field == "status"}
         self.put({**kept, **manifest})
         self.applied[at] = copy.deepcopy(manifest)
         self.writes.append(f"{outcome.value} {at[0]} {at[2]}")
-        return outcome
+        return Applied(outcome)
 
     def _raise_next(self, kind: str) -> None:
         error = self.errors.pop(kind, None)

@@ -26,6 +26,7 @@ from inference_server.serve import load_and_run
 from inference_server.settings import Settings
 from inference_server.state import ServerState
 from inference_server.text.fake import FakeTokenizer
+from inference_server.verification import Verification
 from inference_server.web.admission import ModelServer
 from inference_server.web.app import create_app
 from inference_server.web.auth import ApiKeys
@@ -103,7 +104,7 @@ def make_settings(**given: Any) -> Settings:
 
 
 @asynccontextmanager
-async def starting_server(**given: Any) -> AsyncIterator[RunningServer]:
+async def starting_server(verification: Verification | None = None, **given: Any) -> AsyncIterator[RunningServer]:
     """Yield a server whose engine is still loading, unless it was quick."""
     settings = make_settings(**given)
     logging.configure(settings.log_format, settings.log_level)
@@ -132,7 +133,7 @@ async def starting_server(**given: Any) -> AsyncIterator[RunningServer]:
     transport = httpx.ASGITransport(app_that_counts, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:
         server = RunningServer(app, http, client, state, engine, metrics, model_server)
-        working = asyncio.create_task(_work(settings, server))
+        working = asyncio.create_task(_work(settings, server, verification))
         try:
             yield server
         finally:
@@ -149,9 +150,9 @@ async def running_server(has_chat_template: bool = True, **given: Any) -> AsyncI
         yield server
 
 
-async def _work(settings: Settings, server: RunningServer) -> None:
+async def _work(settings: Settings, server: RunningServer, verification: Verification | None) -> None:
     try:
-        await load_and_run(settings, server.state, server.client, server.model_server)
+        await load_and_run(settings, server.state, server.client, server.model_server, verification)
     except Exception as error:
         server.failures.append(error)
         raise

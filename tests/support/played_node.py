@@ -1,8 +1,8 @@
-"""Plays the node for a whole namespace: warm-ups succeed and servers become ready by themselves, or crash."""
+"""Plays the node for a whole namespace: warm-ups succeed and servers become ready by themselves, or as it is told."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,37 +12,33 @@ from tests.support import stage
 from tests.support.api import Api, MissingError
 
 Manifest = dict[str, Any]
+Fate = Callable[[Api, Manifest], Awaitable[None]]
+"""What becomes of a pod; it is asked again at every look while the pod is pending."""
 LOOK_SECONDS = 0.1
 
 
 class PlayedNode:
-    """Its kubelet, for every pod: one for which `crashes` is true never comes up."""
+    """Its kubelet, for every pod; one that `fate` knows does not come up."""
 
     def __init__(self, api: Api):
         self._api = api
-        self._crashed: set[str] = set()
-        self.crashes: Callable[[Manifest], bool] = lambda pod: False
+        self.fate: Callable[[Manifest], Fate | None] = lambda pod: None
 
     async def run(self) -> None:
         """Look after every pod until cancelled."""
         while True:
             with contextlib.suppress(MissingError, httpx.HTTPError):
-                for pod in await self._api.all("Pod"):
+                for pod in await self._api.all("Pod", fields="status.phase=Pending"):
                     await self._look_after(pod)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look_after(self, pod: Manifest) -> None:
-        uid = pod["metadata"]["uid"]
-        if pod["status"].get("phase") != "Pending" or "deletionTimestamp" in pod["metadata"] or uid in self._crashed:
-            return
-        component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
-        if component == "warmup":
+        if "deletionTimestamp" in pod["metadata"]:
+            await self._api.delete("Pod", pod["metadata"]["name"], grace_seconds=0)
+        elif (fate := self.fate(pod)) is not None:
+            await fate(self._api, pod)
+        elif pod["metadata"]["labels"]["app.kubernetes.io/component"] == "warmup":
             await stage.succeed(self._api, pod)
-        elif self.crashes(pod):
-            # It has a node, or the scheduler would say again and again that it finds none.
-            self._crashed.add(uid)
-            await self._api.bind(pod["metadata"]["name"], "node")
-            await stage.crash(self._api, pod)
         else:
             await stage.make_ready(self._api, pod)
 

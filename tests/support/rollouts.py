@@ -42,11 +42,11 @@ def rolling(llmservice: LLMService, before: Children, new_pod: MakePod, **status
     manifests = desired(llmservice, before, SETTINGS, NOW).manifests
     counts = {"replicas": 2, "updatedReplicas": 1, "readyReplicas": 1}
     deployment = rolled_out(as_live(manifest_of(manifests, "Deployment"), generation=2), **{**counts, **status})
-    environment = as_live(manifest_of(manifests, "ConfigMap"))
+    config_maps = [as_live(item) for item in manifests if item["kind"] == "ConfigMap"]
     return replace(
         kept(before, desired(llmservice, before, SETTINGS, NOW)),
         deployment=deployment,
-        config_maps=tuple({item["metadata"]["name"]: item for item in (*before.config_maps, environment)}.values()),
+        config_maps=tuple({item["metadata"]["name"]: item for item in (*before.config_maps, *config_maps)}.values()),
         pods=(*before.pods, new_pod(deployment)),
     )
 

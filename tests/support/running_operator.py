@@ -23,16 +23,17 @@ async def running_operator(
     port: int | None = None,
     has_lease: bool = False,
     profile: dict[str, Any] | None = None,
-    configuration: dict[str, Any] | None = None,
+    configuration: dict[str, Any] = SETTINGS,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Run the operator for the given namespaces (none: all) while the body does; it is ready when the body starts.
 
     With a Lease, which is in the first of the namespaces, it writes as soon as it leads. `profile` are fields of the
-    profile beside those that all tests have, `configuration` is one instead of the one that all tests have.
+    profile `cpu` beside those that the configuration has.
     """
-    profiles = {"cpu": {**SETTINGS["profiles"]["cpu"], **(profile or {})}}
-    chosen = configuration or {**SETTINGS, "profiles": profiles}
-    parsed = settings.parse({**chosen, "watchNamespaces": list(namespaces)})
+    profiles = dict(configuration["profiles"])
+    if profile:
+        profiles["cpu"] = {**profiles["cpu"], **profile}
+    parsed = settings.parse({**configuration, "profiles": profiles, "watchNamespaces": list(namespaces)})
     operator = Operator(parsed, kubeconfig, port, lease_namespace=namespaces[0] if has_lease else None)
     task = asyncio.create_task(operator.run())
     ready = asyncio.create_task(operator.is_ready.wait())

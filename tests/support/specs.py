@@ -54,6 +54,23 @@ FULL_SPEC: dict[str, Any] = {
     "observability": {"logFormat": "Text"},
 }
 
+HTTP_SOURCE: dict[str, Any] = {
+    "http": {
+        "url": "https://models.example.com/gemma-3-270m.tar.gz?version=1",
+        "sha256": "cd" * 32,
+        "tokenSecretRef": {"name": "artifacts", "key": "token"},
+    }
+}
+
+S3_SOURCE: dict[str, Any] = {
+    "s3": {
+        "uri": "s3://models/gemma/270m/",
+        "endpoint": "http://minio.storage:9000",
+        "region": "eu-west-1",
+        "credentialsSecretRef": {"name": "minio"},
+    }
+}
+
 SCALING: dict[str, Any] = {
     "provider": "HPA",
     "minReplicas": 2,

@@ -70,9 +70,17 @@ async def fail_warmup(api: Api, name: str, reason: str, exit_code: int) -> None:
     async def waiting() -> list[Manifest]:
         return await pods(api, name, "warmup")
 
-    pod = (await api.eventually(f"warm-up pod of {name}", waiting))[0]
-    message = json.dumps({"schema": 1, "failure": {"reason": reason, "message": f"{reason} in the test"}})
-    await _end(api, pod, "warmup", "Failed", exit_code, message)
+    await fail(api, (await api.eventually(f"warm-up pod of {name}", waiting))[0], reason, exit_code)
+
+
+async def fail(api: Api, pod: Manifest, reason: str, exit_code: int) -> None:
+    """Let one warm-up pod fail with a typed reason."""
+    await _end(api, pod, "warmup", "Failed", exit_code, failure(reason))
+
+
+def failure(reason: str) -> str:
+    """Return the termination message of a container that knows why it failed."""
+    return json.dumps({"schema": 1, "failure": {"reason": reason, "message": f"{reason} in the test"}})
 
 
 async def _end(api: Api, pod: Manifest, container: str, phase: str, exit_code: int, message: str) -> None:
@@ -111,8 +119,9 @@ async def make_ready(api: Api, pod: Manifest) -> None:
 
 
 async def wait_in(api: Api, pod: Manifest, waiting: Manifest, **container: object) -> None:
-    """Let the server of a pod with a node wait for this reason, as the kubelet reports it."""
-    status = {"name": "server", "image": "test", "imageID": "", "ready": False, "restartCount": 0}
+    """Let the container of a pod with a node wait for this reason, as the kubelet reports it."""
+    name = pod["spec"]["containers"][0]["name"]
+    status = {"name": name, "image": "test", "imageID": "", "ready": False, "restartCount": 0}
     status |= {"state": {"waiting": waiting}, **container}
     scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     body = {"phase": "Pending", "conditions": [scheduled], "containerStatuses": [status]}

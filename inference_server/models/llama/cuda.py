@@ -27,7 +27,7 @@ from inference_server.models.slots import Slots
 GRAPH_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """How many rows decode steps are captured for; a step takes the next larger one."""
 MEMORY_LEFT = 0.5
-"""Share of the GPU's memory that dequantized copies leave free: for the slots, and for steps."""
+"""Share of the GPU's memory, beside the slots, that dequantized copies leave free for other weights and for steps."""
 COMPARED_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 Step = Callable[[], Tensor]

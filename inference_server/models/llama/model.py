@@ -54,14 +54,15 @@ class LlamaModel:
         self.slots, self.max_model_len, self.pages = slots, max_model_len, pages
         self.vocabulary_size, self.eos_token_ids = config.vocabulary_size, config.eos_token_ids
         self.config, self.dtype, self.device = config, dtype, device
+        shape = LayerShape(config.kv_heads, config.head_dim, config.head_dim)
+        # Before the weights: a GPU keeps second copies of them in what memory is left, and the slots are no less.
+        self.memory = Slots(
+            [shape] * config.layers, slots=slots, max_model_len=max_model_len, pages=pages, dtype=dtype, device=device
+        )
         self._embedding = weights.embedding.to(device, dtype)
         self._blocks = [_block(layer, dtype, device) for layer in weights.layers]
         self._norm = weights.norm.to(device, dtype)
         self._head = dense(self._embedding if config.tied_embeddings else weights.head.to(device, dtype), None)
-        shape = LayerShape(config.kv_heads, config.head_dim, config.head_dim)
-        self.memory = Slots(
-            [shape] * config.layers, slots=slots, max_model_len=max_model_len, pages=pages, dtype=dtype, device=device
-        )
         self._cosines, self._sines = rope.tables(config.rope, config.head_dim, self.memory.length, dtype, device)
         self._graphs = self._decode_graphs() if device.type == "cuda" else None
 

@@ -14,7 +14,16 @@ from llmservice_operator.children import Refusal
 from llmservice_operator.cluster import digest, errors, resources
 from llmservice_operator.cluster.belonging import Belonging, belonging, controller
 from llmservice_operator.cluster.client import Client
-from llmservice_operator.cluster.interface import LeftOverError, Outcome, OutdatedError, OwnerGoneError, RefusedError
+from llmservice_operator.cluster.confirmation import Confirmation
+from llmservice_operator.cluster.drift import drift
+from llmservice_operator.cluster.interface import (
+    Applied,
+    LeftOverError,
+    Outcome,
+    OutdatedError,
+    OwnerGoneError,
+    RefusedError,
+)
 from llmservice_operator.cluster.resources import LLMSERVICES, Resource
 from llmservice_operator.cluster.store import Entry, Store
 from llmservice_operator.cluster.subset import is_subset
@@ -22,8 +31,10 @@ from llmservice_operator.manifest import Manifest, is_being_deleted
 
 logger = structlog.get_logger(__name__)
 
+FIRST_RETRY_SECONDS: Final = 5.0
+"""After a first refusal; after each more of the same body it is twice as long, up to one of the next two."""
 REJECTED_RETRY_SECONDS: Final = 600.0
-"""The same body will be refused again; what may change in between is an admission policy."""
+"""The same body will be refused again; what may change in between is an admission policy, or its web hook is back."""
 OUTSIDE_RETRY_SECONDS: Final = 10.0
 """Quota, rights, a foreign object in the way: somebody can take it away without our watches noticing."""
 OWNER_SEEN_SECONDS: Final = 2.0
@@ -35,6 +46,7 @@ class _Refused:
     body_hash: str
     refusal: Refusal
     until: float
+    retry_seconds: float
 
 
 class Applier:
@@ -43,22 +55,26 @@ class Applier:
     Its memory only saves requests. A restart loses it and costs one comparison per child.
     """
 
-    def __init__(self, client: Client, store: Store, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, client: Client, store: Store, confirmation: Confirmation, clock: Callable[[], float] = time.monotonic
+    ):
         self._client = client
         self._store = store
+        self._confirmation = confirmation
         self._clock = clock
         self._proven: dict[str, tuple[str, str | None]] = {}
         self._refused: dict[tuple[Resource, str, str], _Refused] = {}
         self._owner_seen: dict[str, float] = {}
 
-    async def apply(self, owner: Manifest, manifest: Manifest) -> Outcome:
+    async def apply(self, owner: Manifest, manifest: Manifest) -> Applied:
         """See `interface.Cluster.apply`."""
         resource = resources.of(manifest)
         try:
-            outcome = await self._apply(owner, resource, manifest)
+            applied = await self._apply(owner, resource, manifest)
         except RefusedError:
             metrics.APPLIES.labels(resource.kind, "refused").inc()
             raise
+        outcome = applied.outcome
         metrics.APPLIES.labels(resource.kind, outcome.value).inc()
         if outcome is Outcome.REPAIRED:
             metrics.DRIFT_REPAIRS.labels(resource.kind).inc()
@@ -67,13 +83,13 @@ class Applier:
             logger.info(
                 "applied", kind=resource.kind, namespace=meta["namespace"], name=meta["name"], outcome=outcome.value
             )
-        return outcome
+        return applied
 
     def forget(self, uid: str) -> None:
         """Drop what was proved about an object that is gone."""
         self._proven.pop(uid, None)
 
-    async def _apply(self, owner: Manifest, resource: Resource, manifest: Manifest) -> Outcome:
+    async def _apply(self, owner: Manifest, resource: Resource, manifest: Manifest) -> Applied:
         meta = manifest["metadata"]
         body_hash = digest.of(manifest)
         self._raise_if_refused(resource, meta, body_hash)
@@ -81,27 +97,31 @@ class Applier:
         if entry is None:
             await self._raise_if_exists(owner, resource, manifest)
             await self._confirm_owner(owner)
-            await self._send(resource, _marked(manifest, body_hash), body_hash)
-            return Outcome.CREATED
+            await self._send(owner, resource, _marked(manifest, body_hash), body_hash)
+            return Applied(Outcome.CREATED)
         self._raise_unless_ours(owner, resource, entry, body_hash)
         if is_being_deleted(entry.manifest):
-            return Outcome.UNCHANGED  # The watch tells when it is gone; then it is created again.
-        return await self._update(resource, manifest, entry, body_hash)
+            return Applied(Outcome.UNCHANGED)  # The watch tells when it is gone; then it is created again.
+        return await self._update(owner, resource, manifest, entry, body_hash)
 
-    async def _update(self, resource: Resource, manifest: Manifest, entry: Entry, body_hash: str) -> Outcome:
-        if resource == resources.CONFIG_MAPS and not _has_same_data(manifest, entry.manifest):
+    async def _update(
+        self, owner: Manifest, resource: Resource, manifest: Manifest, entry: Entry, body_hash: str
+    ) -> Applied:
+        if manifest.get("immutable") and not _has_same_data(manifest, entry.manifest):
             await self._clear_away(resource, entry)
         applied_hash = entry.manifest["metadata"].get("annotations", {}).get(names.APPLIED_HASH_ANNOTATION)
         if resource == resources.JOBS and applied_hash not in (None, body_hash):
-            return await self._update_job(manifest, entry)
+            return await self._update_job(owner, manifest, entry)
         if applied_hash == body_hash and self._is_proven(manifest, entry, body_hash):
-            return Outcome.UNCHANGED
+            return Applied(Outcome.UNCHANGED)
         # With the uid the API server takes this as an update only: should the object be gone, it is not made anew
         # behind our back.
         body = _marked(manifest, body_hash)
         body["metadata"]["uid"] = entry.uid
-        await self._send(resource, body, body_hash)
-        return Outcome.REPAIRED if applied_hash == body_hash else Outcome.UPDATED
+        await self._send(owner, resource, body, body_hash)
+        if applied_hash == body_hash:
+            return Applied(Outcome.REPAIRED, drift(manifest, entry.manifest))
+        return Applied(Outcome.UPDATED)
 
     async def _clear_away(self, resource: Resource, entry: Entry) -> NoReturn:
         """Delete an object that is ours by its name only, and have everything decided again.
@@ -115,7 +135,7 @@ class Applier:
             raise OutdatedError(error.message, retry_after_seconds=0.1) from error
         raise OutdatedError(f"{resource.kind} held other values than ours", retry_after_seconds=0.1)
 
-    async def _update_job(self, manifest: Manifest, entry: Entry) -> Outcome:
+    async def _update_job(self, owner: Manifest, manifest: Manifest, entry: Entry) -> Applied:
         """Put a Job's labels and owner right and leave the rest.
 
         A Job's template cannot be changed, and one that another version of the operator rendered still does what its
@@ -123,12 +143,12 @@ class Applier:
         """
         live = entry.manifest
         if is_subset(manifest["metadata"], live["metadata"]):
-            return Outcome.UNCHANGED
+            return Applied(Outcome.UNCHANGED)
         applied_hash = live["metadata"]["annotations"][names.APPLIED_HASH_ANNOTATION]
         body = _marked({**manifest, "spec": live["spec"]}, applied_hash)
         body["metadata"]["uid"] = entry.uid
-        await self._send(resources.JOBS, body, applied_hash)
-        return Outcome.REPAIRED
+        await self._send(owner, resources.JOBS, body, applied_hash)
+        return Applied(Outcome.REPAIRED, drift({**manifest, "spec": live["spec"]}, live))
 
     def _is_proven(self, manifest: Manifest, entry: Entry, body_hash: str) -> bool:
         """Whether the object still is as we applied it: by digest, or the first time after a start by comparing field
@@ -139,7 +159,8 @@ class Applier:
             proven = self._proven[entry.uid] = (body_hash, entry.digest)
         return proven == (body_hash, entry.digest)
 
-    async def _send(self, resource: Resource, body: Manifest, body_hash: str) -> None:
+    async def _send(self, owner: Manifest, resource: Resource, body: Manifest, body_hash: str) -> None:
+        await self._confirmation.confirm(owner)
         meta = body["metadata"]
         try:
             answer = await self._client.apply(resource, body, names.FIELD_MANAGER)
@@ -154,6 +175,7 @@ class Applier:
                 raise OwnerGoneError(error.message) from error
             reason = "QuotaExceeded" if "exceeded quota" in error.message else "RejectedByServer"
             raise self._refusal(resource, meta, body_hash, reason, error.message, OUTSIDE_RETRY_SECONDS) from error
+        self._refused.pop((resource, meta["namespace"], meta["name"]), None)
         entry = Entry.of(answer)
         self._proven[entry.uid] = (body_hash, entry.digest)
         self._store.put(resource, entry)
@@ -198,23 +220,24 @@ class Applier:
         self._owner_seen = {meta["uid"]: self._clock()}
 
     def _raise_if_refused(self, resource: Resource, meta: Manifest, body_hash: str) -> None:
-        """Repeat an earlier refusal without a request, for as long as nothing about it can have changed."""
-        at = (resource, meta["namespace"], meta["name"])
-        refused = self._refused.get(at)
-        if refused is None:
+        """Repeat an earlier refusal without a request until it is time to try again."""
+        refused = self._refused.get((resource, meta["namespace"], meta["name"]))
+        if refused is None or refused.body_hash != body_hash:
             return
         remaining = refused.until - self._clock()
-        if refused.body_hash == body_hash and remaining > 0:
+        if remaining > 0:
             raise RefusedError(refused.refusal, remaining)
-        del self._refused[at]
 
     def _refusal(
-        self, resource: Resource, meta: Manifest, body_hash: str, reason: str, message: str, retry_seconds: float
+        self, resource: Resource, meta: Manifest, body_hash: str, reason: str, message: str, longest_seconds: float
     ) -> RefusedError:
+        at = (resource, meta["namespace"], meta["name"])
+        before = self._refused.get(at)
+        retry_seconds = FIRST_RETRY_SECONDS
+        if before is not None and before.body_hash == body_hash:
+            retry_seconds = min(longest_seconds, 2 * before.retry_seconds)
         refusal = Refusal(kind=resource.kind, name=meta["name"], reason=reason, message=message)
-        self._refused[resource, meta["namespace"], meta["name"]] = _Refused(
-            body_hash, refusal, self._clock() + retry_seconds
-        )
+        self._refused[at] = _Refused(body_hash, refusal, self._clock() + retry_seconds, retry_seconds)
         logger.warning("refused", kind=resource.kind, namespace=meta["namespace"], name=meta["name"], reason=reason)
         return RefusedError(refusal, retry_seconds)
 
@@ -227,8 +250,9 @@ def _marked(manifest: Manifest, body_hash: str) -> Manifest:
 
 
 def _has_same_data(manifest: Manifest, live: Manifest) -> bool:
-    """Whether a ConfigMap, whose name says what is in it, holds that and nothing beside it: all of it becomes variables
-    of the server.
+    """Whether an immutable ConfigMap, whose name says what is in it, holds that and nothing beside it.
+
+    All of it becomes variables of the server.
     """
     return bool(live.get("data", {}) == manifest["data"] and not live.get("binaryData"))
 

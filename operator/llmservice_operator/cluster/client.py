@@ -24,10 +24,14 @@ from llmservice_operator.manifest import Manifest
 USER_AGENT: Final = f"llmservice-operator/{version.VERSION}"
 REQUEST_TIMEOUT_SECONDS: Final = 15.0
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
-WATCH_SECONDS: Final = 290
+WATCH_SECONDS: Final = 40
 """How long one watch may last before the server ends it; the informer then goes on from where it was."""
-SILENCE_SECONDS: Final = 90.0
-"""The server sends a bookmark about once a minute: a stream that is silent for longer is dead, whatever TCP says."""
+SILENCE_SECONDS: Final = 45.0
+"""Before it ends a watch the server sends a bookmark: a stream that is silent for longer is dead, whatever TCP says.
+
+Short, because what happens meanwhile is seen only after it: with the server's usual minute it would be too late for
+somebody who waits.
+"""
 PAGE_SIZE: Final = 500
 APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"

@@ -14,7 +14,8 @@ import structlog
 
 from llmservice_operator import metrics
 from llmservice_operator.cluster import errors
-from llmservice_operator.cluster.client import PAGE_SIZE, Client
+from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.listing import listed
 from llmservice_operator.cluster.resources import Resource
 from llmservice_operator.cluster.store import Entry, Store
 from llmservice_operator.manifest import Manifest
@@ -36,6 +37,7 @@ class Informer:
         *,
         namespace: str | None = None,
         label_selector: str | None = None,
+        on_list: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ):
         self._client = client
@@ -43,6 +45,7 @@ class Informer:
         self._resource = resource
         self._namespace = namespace
         self._label_selector = label_selector
+        self._on_list = on_list
         self._sleep = sleep
         self._heard_at = self._acted_at = time.monotonic()
         self._failures = 0
@@ -56,7 +59,7 @@ class Informer:
 
     @property
     def silent_seconds(self) -> float:
-        """How long the API server has said nothing about this kind; bookmarks come about once a minute."""
+        """How long the API server has said nothing about this kind; a bookmark comes with the end of each watch."""
         return time.monotonic() - self._heard_at
 
     @property
@@ -73,43 +76,28 @@ class Informer:
     async def run(self) -> None:
         """List and watch until cancelled, with unbounded retries and jittered back-off."""
         while True:
+            began = time.monotonic()
             try:
                 await self._list_if_needed()
                 await self._watch()
-            except errors.GoneError:
+            except errors.GoneError as error:
                 self._resource_version = None
+                await self._back_off(began, error)
             except errors.ApiError as error:
-                await self._back_off(error)
+                await self._back_off(began, error)
             else:
-                await self._sleep(random.uniform(0, FIRST_BACKOFF_SECONDS))  # noqa: S311 - jitter, not a secret
+                await self._back_off(began, None)
             metrics.WATCH_RESTARTS.labels(self.kind).inc()
 
     async def _list_if_needed(self) -> None:
         if self._resource_version is not None:
             return
-        entries, resource_version = await self._list()
+        entries, resource_version = await listed(self._client, self._resource, self._namespace, self._label_selector)
         self._store.replace(self._resource, self._namespace, entries, int(resource_version))
         self._resource_version = resource_version
         self._heard()
+        self._on_list()
         self.has_listed.set()
-
-    async def _list(self) -> tuple[list[Entry], str]:
-        """Return all pages of a list at one resource version; a list that expires half-way starts again from its
-        caller.
-        """
-        entries: list[Entry] = []
-        query = {"limit": str(PAGE_SIZE)}
-        if self._label_selector:
-            query["labelSelector"] = self._label_selector
-        while True:
-            page = await self._client.list_page(self._resource, self._namespace, query)
-            # Items of a list leave out what the list says once.
-            of_kind = {"apiVersion": self._resource.api_version, "kind": self._resource.kind}
-            entries += [Entry.of({**of_kind, **item}) for item in page["items"]]
-            token = page["metadata"].get("continue")
-            if not token:
-                return entries, page["metadata"]["resourceVersion"]
-            query["continue"] = token
 
     async def _watch(self) -> None:
         assert self._resource_version is not None
@@ -123,6 +111,7 @@ class Informer:
         if event["type"] == "ERROR":
             raise errors.from_status(int(manifest.get("code", 500)), manifest, {})
         self._heard()
+        self._failures = 0
         if event["type"] == "DELETED":
             self._store.remove(self._resource, manifest)
         elif event["type"] in ("ADDED", "MODIFIED"):
@@ -131,19 +120,26 @@ class Informer:
 
     def _heard(self) -> None:
         self._heard_at = self._acted_at = time.monotonic()
-        self._failures = 0
 
-    async def _back_off(self, error: errors.ApiError) -> None:
-        self._failures += 1
+    async def _back_off(self, began: float, error: errors.ApiError | None) -> None:
+        """Wait before the next attempt: the longer, the more in a row ended soon and told nothing, for whatever reason.
+
+        A list alone is no success: one that cannot be watched on from would be asked for again and again.
+        """
         self._acted_at = time.monotonic()
+        if self._acted_at - began > LONGEST_BACKOFF_SECONDS:
+            self._failures = 0
         ceiling = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 20))
-        delay = max(random.uniform(ceiling / 2, ceiling), error.retry_after_seconds or 0)  # noqa: S311
-        logger.warning(
-            "watch interrupted",
-            kind=self.kind,
-            namespace=self._namespace,
-            status=error.status,
-            error=error.message,
-            retry_seconds=round(delay, 2),
-        )
+        delay = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, not a secret
+        self._failures += 1
+        if error is not None:
+            delay = max(delay, error.retry_after_seconds or 0)
+            logger.warning(
+                "watch interrupted",
+                kind=self.kind,
+                namespace=self._namespace,
+                status=error.status,
+                error=error.message,
+                retry_seconds=round(delay, 2),
+            )
         await self._sleep(delay)

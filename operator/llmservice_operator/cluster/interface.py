@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from llmservice_operator.children import Children, Refusal
+from llmservice_operator.children import Children, Drift, Refusal
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.manifest import Manifest
 
@@ -17,6 +17,14 @@ class Outcome(StrEnum):
     REPAIRED = "repaired"
     """The body was already applied, and somebody else has changed it since."""
     UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What applying one child came to, and for one that was repaired what had been changed."""
+
+    outcome: Outcome
+    drift: Drift | None = None
 
 
 class RefusedError(Exception):
@@ -65,7 +73,7 @@ class Cluster(Protocol):
     async def children_of(self, owner: Manifest) -> Children:
         """Return the objects that belong to the LLMService `owner`, without events, reports and refusals."""
 
-    async def apply(self, owner: Manifest, manifest: Manifest) -> Outcome:
+    async def apply(self, owner: Manifest, manifest: Manifest) -> Applied:
         """Bring one child to its complete desired body; send nothing when it is there already.
 
         Raises:
@@ -75,12 +83,12 @@ class Cluster(Protocol):
             OwnerGoneError: a first create, but the LLMService no longer exists.
         """
 
-    async def hand_over_replicas(self, manifest: Manifest) -> bool:
+    async def hand_over_replicas(self, owner: Manifest, manifest: Manifest) -> bool:
         """Let the second field manager hold a Deployment's `spec.replicas`, if the first one holds it now; return
         whether it did.
         """
 
-    async def delete(self, manifest: Manifest) -> bool:
+    async def delete(self, owner: Manifest, manifest: Manifest) -> bool:
         """Delete a child exactly as it was seen; return False when that has to wait or is under way."""
 
     async def apply_status(self, owner: Manifest, status: Manifest) -> bool:

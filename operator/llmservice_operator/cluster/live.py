@@ -15,9 +15,10 @@ from llmservice_operator.cluster import errors, resources
 from llmservice_operator.cluster.apply import Applier
 from llmservice_operator.cluster.belonging import Belonging, belonging, controller, is_pod_of
 from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.confirmation import Confirmation
 from llmservice_operator.cluster.events import EventRecorder
 from llmservice_operator.cluster.informer import Informer
-from llmservice_operator.cluster.interface import Notice, Outcome, OutdatedError
+from llmservice_operator.cluster.interface import Applied, Notice, OutdatedError
 from llmservice_operator.cluster.resources import CHILDREN, LLMSERVICES, PODS, Key, Resource
 from llmservice_operator.cluster.status import apply_status
 from llmservice_operator.cluster.store import Entry, Store
@@ -39,7 +40,8 @@ class LiveCluster:
         self._client = client
         self._trigger = trigger
         self._store = Store(self._changed)
-        self._applier = Applier(client, self._store)
+        self._confirmation = Confirmation(client, self._store)
+        self._applier = Applier(client, self._store, self._confirmation)
         self._recorder = EventRecorder(client, instance=os.environ.get("HOSTNAME") or socket.gethostname())
         self._vanished: dict[Key, set[tuple[Resource, str]]] = defaultdict(set)
         self._events: OrderedDict[str, tuple[float, list[Manifest]]] = OrderedDict()
@@ -51,6 +53,7 @@ class LiveCluster:
                 resource,
                 namespace=namespace,
                 label_selector=None if resource == LLMSERVICES else names.CHILDREN_LABEL_SELECTOR,
+                on_list=self._confirmation.doubt,
             )
             for namespace in scopes
             for resource in (*CHILDREN, LLMSERVICES)
@@ -108,16 +111,17 @@ class LiveCluster:
             pods=tuple(pod for pod in pods if is_pod_of(pod, deployment, jobs)),
         )
 
-    async def apply(self, owner: Manifest, manifest: Manifest) -> Outcome:
+    async def apply(self, owner: Manifest, manifest: Manifest) -> Applied:
         """See `interface.Cluster.apply`."""
         return await self._applier.apply(owner, manifest)
 
-    async def hand_over_replicas(self, manifest: Manifest) -> bool:
+    async def hand_over_replicas(self, owner: Manifest, manifest: Manifest) -> bool:
         """See `interface.Cluster.hand_over_replicas`."""
         meta = manifest["metadata"]
         entry = self._store.get(resources.DEPLOYMENTS, meta["namespace"], meta["name"])
         if entry is None or not entry.owns_replicas:
             return False
+        await self._confirmation.confirm(owner)
         body = {**manifest, "metadata": {**meta, "uid": entry.uid}}
         try:
             answer = await self._client.apply(resources.DEPLOYMENTS, body, names.REPLICAS_FIELD_MANAGER)
@@ -126,10 +130,11 @@ class LiveCluster:
         self._store.put(resources.DEPLOYMENTS, Entry.of(answer))
         return True
 
-    async def delete(self, manifest: Manifest) -> bool:
+    async def delete(self, owner: Manifest, manifest: Manifest) -> bool:
         """See `interface.Cluster.delete`."""
         if not self.is_synced or is_being_deleted(manifest):
             return False
+        await self._confirmation.confirm(owner)
         try:
             await self._client.delete(resources.of(manifest), manifest)
         except errors.NotFoundError:
@@ -140,7 +145,7 @@ class LiveCluster:
 
     async def apply_status(self, owner: Manifest, status: Manifest) -> bool:
         """See `interface.Cluster.apply_status`."""
-        return await apply_status(self._client, self._store, owner, status)
+        return await apply_status(self._client, self._store, self._confirmation, owner, status)
 
     async def events_about(self, objects: list[Manifest]) -> tuple[Manifest, ...]:
         """See `interface.Cluster.events_about`."""

@@ -5,16 +5,20 @@ from typing import Any
 from llmservice_operator import metrics, names
 from llmservice_operator.cluster import errors
 from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.confirmation import Confirmation
 from llmservice_operator.cluster.interface import OutdatedError
 from llmservice_operator.cluster.resources import LLMSERVICES
 from llmservice_operator.cluster.store import Entry, Store
 from llmservice_operator.manifest import Manifest
 
 
-async def apply_status(client: Client, store: Store, owner: Manifest, status: Manifest) -> bool:
+async def apply_status(
+    client: Client, store: Store, confirmation: Confirmation, owner: Manifest, status: Manifest
+) -> bool:
     """See `interface.Cluster.apply_status`."""
     if is_same_status(status, owner.get("status", {})):
         return False
+    await confirmation.confirm(owner)
     meta = owner["metadata"]
     body = {
         "apiVersion": names.API_VERSION,

@@ -125,17 +125,24 @@ class Store:
         del self._entries[resource][name]
         self._tell(resource, before, None)
 
-    def replace(self, resource: Resource, namespace: str | None, manifests: list[Entry], resource_version: int) -> None:
+    def replace(self, resource: Resource, namespace: str | None, listed: list[Entry], resource_version: int) -> None:
         """Take a complete list, read at `resource_version`: put what it has, remove what it lacks.
 
         What is newer than the list stays: an apply of ours answered while the list was on its way.
         """
-        listed = {entry.uid for entry in manifests}
-        for entry in list(self.all(resource, namespace)):
-            if entry.uid not in listed and entry.resource_version <= resource_version:
-                self.remove(resource, entry.manifest)
-        for entry in manifests:
-            self.put(resource, entry)
+        self._replace(resource, list(self.all(resource, namespace)), listed, resource_version)
+
+    def replace_children(self, key: Key, resource: Resource, listed: list[Entry], resource_version: int) -> bool:
+        """Take a complete list of the children of one LLMService, like `replace`; return whether any of it was news."""
+        return self._replace(resource, self.children(key, resource), listed, resource_version)
+
+    def _replace(self, resource: Resource, known: list[Entry], listed: list[Entry], resource_version: int) -> bool:
+        uids = {entry.uid for entry in listed}
+        gone = [entry for entry in known if entry.uid not in uids and entry.resource_version <= resource_version]
+        for entry in gone:
+            self.remove(resource, entry.manifest)
+        news = [self.put(resource, entry) for entry in listed]
+        return bool(gone) or any(news)
 
     def _unlink(self, resource: Resource, name: Key, entry: Entry | None) -> None:
         for key in keys_of(resource, entry.manifest) if entry is not None else ():

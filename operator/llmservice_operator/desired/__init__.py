@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from llmservice_operator.children import Children
-from llmservice_operator.desired import config_map, prune
+from llmservice_operator.desired import config_map, prune, verification
 from llmservice_operator.desired.cached_model import cached_model, served_model
 from llmservice_operator.desired.configuration import problems
 from llmservice_operator.desired.deployment import deployment
@@ -17,7 +17,7 @@ from llmservice_operator.desired.persistent_volume_claim import persistent_volum
 from llmservice_operator.desired.pod_disruption_budget import pod_disruption_budget
 from llmservice_operator.desired.replicas import fixed_replicas, is_autoscaled, replicas_handover
 from llmservice_operator.desired.revisions import controller_revision
-from llmservice_operator.desired.rollback import Choice, can_load, choose
+from llmservice_operator.desired.rollback import Choice, can_load, choose, good_revisions
 from llmservice_operator.desired.service import service
 from llmservice_operator.desired.service_account import service_account
 from llmservice_operator.desired.warmup import warmup
@@ -33,7 +33,7 @@ class Desired:
     """What to write, in order: the hand-over of replicas, the manifests, the deletions."""
 
     manifests: tuple[Manifest, ...] = ()
-    """Complete bodies for server-side apply: NetworkPolicies, ServiceAccount, PVC, ConfigMap, Job, ControllerRevision,
+    """Complete bodies for server-side apply: NetworkPolicies, ServiceAccount, PVC, ConfigMaps, Job, ControllerRevision,
     Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget.
     """
     replicas_handover: Manifest | None = None
@@ -61,7 +61,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     jobs = warmup(llmservice, values, cache, children, now)
     # Without a model on a volume no pod could load one, so none may ask for a GPU.
     choice = None if facts is None else choose(llmservice, values, facts, cache, settings, children, now)
-    environments = [] if choice is None else [config_map.of_data(llmservice, choice.target.environment)]
+    configuration = [] if choice is None else _config_maps(llmservice, choice, children)
     kept = [] if choice is None else [controller_revision(llmservice, choice.wanted)]
     replicas = fixed_replicas(llmservice, children, can_load=choice is not None and can_load(choice.target, cache))
     deployments = (
@@ -76,7 +76,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
             *policies,
             service_account(llmservice),
             *volumes,
-            *environments,
+            *configuration,
             *jobs.manifests,
             *kept,
             *deployments,
@@ -89,14 +89,14 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
             [
                 *jobs.deletions,
                 *outdated,
-                *prune.surplus_config_maps(environments, outdated, children),
+                *prune.surplus_config_maps(configuration, outdated, children),
                 *prune.surplus_claims(llmservice, cache, children),
                 *prune.surplus_autoscaler(llmservice, children),
                 *prune.surplus_disruption_budget(llmservice, children),
                 *prune.surplus_network_policies(policies, children),
             ]
         ),
-        wake_after_seconds=earliest(jobs.wake_after_seconds, _rollout_seconds(choice)),
+        wake_after_seconds=earliest(jobs.wake_after_seconds, *_rollout_seconds(choice)),
     )
 
 
@@ -105,7 +105,19 @@ def earliest(*seconds: float | None) -> float | None:
     return min((value for value in seconds if value is not None), default=None)
 
 
-def _rollout_seconds(choice: Choice | None) -> float | None:
-    """Return when a rollout may have to go in place."""
-    patience = None if choice is None else choice.strategy.patience
-    return None if patience is None else patience.total_seconds()
+def _config_maps(llmservice: LLMService, choice: Choice, children: Children) -> list[Manifest]:
+    """Return the ConfigMaps that the pods to come take their environment and their prompts from."""
+    found = [config_map.of_data(llmservice, choice.target.environment)]
+    if choice.target.prompts:
+        found.append(config_map.of_data(llmservice, choice.target.prompts))
+        found.append(verification.proven(llmservice, good_revisions(choice, children)))
+    return found
+
+
+def _rollout_seconds(choice: Choice | None) -> list[float]:
+    """Return when a rollout may have to go in place, and when one may begin that waits for its window."""
+    if choice is None:
+        return []
+    update = choice.pending_update
+    waits = (choice.strategy.patience, None if update is None else update.wait)
+    return [wait.total_seconds() for wait in waits if wait is not None]

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts
+from llmservice_operator.desired.download import Download, download
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.diagnosis import verdict
@@ -33,7 +34,7 @@ SHORT_LIVED = frozenset({"HubUnreachable", "Throttled"})
 
 @dataclass(frozen=True)
 class CachedModel:
-    """The cache of one LLMService with a hub source, as far as it concerns the model asked for now."""
+    """The cache of one LLMService whose model is downloaded, as far as it concerns the model asked for now."""
 
     key: str
     """The warm-up key."""
@@ -49,20 +50,26 @@ class CachedModel:
     """Verdicts about our own volume by warm-up key, the ones that finished Jobs add included."""
     facts: ModelFacts | None
     """What pods need to load the model; None until it is cached."""
+    mismatch: Verdict | None
+    """What is cached in its place: files with another digest than the spec asks for."""
+    download: Download
+    """What a warm-up brings."""
 
 
 def cached_model(llmservice: LLMService, values: Effective, children: Children) -> CachedModel | None:
     """Return the state of the cache, or None for source pvc, which has none."""
-    if llmservice.spec.model.source.hugging_face is None:
+    wanted = download(llmservice, values)
+    if wanted is None:
         return None
     shared = llmservice.spec.cache.claim_name
     claim = shared or names.cache_claim(llmservice.name, _volume_hash(llmservice, values))
     volume = None if shared else named(children.claims, claim)
-    key = warmup_key(llmservice, values, claim)
+    key = warmup_key(llmservice, wanted, claim)
     jobs = {job["metadata"]["name"]: job for job in children.jobs if shared or fills(job, volume)}
     live = model_facts.of_deployment(children.deployment)
     known = {**_in_use(live, claim, uid(volume)), **_recorded(volume), **_finished(llmservice, jobs, children)}
-    facts = _facts(llmservice, key, claim, uid(volume), known[key]) if key in known else None
+    found = known.get(key)
+    is_other = found is not None and llmservice.spec.model.digest not in (None, found.digest)
     return CachedModel(
         key=key,
         claim=claim,
@@ -70,7 +77,9 @@ def cached_model(llmservice: LLMService, values: Effective, children: Children) 
         volume=volume,
         job=jobs.get(names.warmup_job(llmservice.name, key)),
         records={} if shared else _kept(known, {key, live.key if live else key}),
-        facts=facts,
+        facts=None if found is None or is_other else _facts(llmservice, key, claim, uid(volume), found),
+        mismatch=found if is_other else None,
+        download=wanted,
     )
 
 
@@ -91,22 +100,13 @@ def served_model(llmservice: LLMService, cache: CachedModel | None, children: Ch
     return wanted or model_facts.of_deployment(children.deployment)
 
 
-def warmup_key(llmservice: LLMService, values: Effective, claim: str) -> str:
+def warmup_key(llmservice: LLMService, wanted: Download, claim: str) -> str:
     """Return the short hash of everything that decides which bytes a warm-up leaves, and where.
 
-    Image and version of the operator are left out: an upgrade must not download every model again.
+    Image and version of the operator are left out: an upgrade must not download every model again. So is the digest
+    asked for: whether files have it can be told without them.
     """
-    hub = llmservice.spec.model.source.hugging_face
-    assert hub is not None
-    return names.short_hash(
-        {
-            "endpoint": values.endpoint,
-            "repo": hub.repo,
-            "revision": hub.revision,
-            "claim": claim,
-            **model_facts.quantization_choices(llmservice),
-        }
-    )
+    return names.short_hash({**wanted.key, "claim": claim, **model_facts.quantization_choices(llmservice)})
 
 
 def uid(volume: Manifest | None) -> str:
@@ -146,14 +146,16 @@ def failure(job: Manifest, pods: tuple[Manifest, ...]) -> Failure:
 def retry_at(cache: CachedModel, pods: tuple[Manifest, ...]) -> datetime | None:
     """Return when the Job is made anew, or None when it is under way or its verdict is known.
 
-    A Job can succeed and its verdict be lost, with its pod: then another one finds all files there and says so.
+    A Job can succeed and its verdict be lost, with its pod: then another one finds all files there and says so. Files
+    with another digest than the one asked for may be of a branch or a folder that has moved since.
     """
     if cache.job is None or cache.facts is not None:
         return None
     if is_true(cache.job, "Failed"):
         wait = RETRY_SOON if failure(cache.job, pods).reason in SHORT_LIVED else RETRY_AFTER
         return _turned_at(cache.job, "Failed") + wait
-    return _turned_at(cache.job, "Complete") + RETRY_SOON if is_true(cache.job, "Complete") else None
+    wait = RETRY_SOON if cache.mismatch is None else RETRY_AFTER
+    return _turned_at(cache.job, "Complete") + wait if is_true(cache.job, "Complete") else None
 
 
 def _turned_at(job: Manifest, kind: str) -> datetime:

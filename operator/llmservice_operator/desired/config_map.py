@@ -5,6 +5,7 @@ revision.
 """
 
 from llmservice_operator import names
+from llmservice_operator.desired import verification
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.manifest import Manifest
@@ -48,8 +49,13 @@ def _environment(llmservice: LLMService, values: Effective, facts: ModelFacts) -
     }
     if facts.commit:
         data |= {"LLMSERVICE_MODEL_REVISION": facts.commit, "LLMSERVICE_MODEL_DIGEST": facts.digest}
+    elif spec.model.digest is not None:
+        # No warm-up has looked at these files.
+        data["LLMSERVICE_EXPECTED_DIGEST"] = spec.model.digest
     if values.max_model_len is not None:
         data["LLMSERVICE_MAX_MODEL_LEN"] = str(values.max_model_len)
+    if spec.rollout.verification is not None:
+        data["LLMSERVICE_VERIFICATION_DIR"] = verification.DIRECTORY
     if spec.auth is not None and spec.auth.mode == "APIKey":
         data["LLMSERVICE_API_KEYS_DIR"] = API_KEYS_DIRECTORY
     return {**data, **values.profile.env}

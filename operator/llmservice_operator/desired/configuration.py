@@ -6,9 +6,12 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from llmservice_operator.desired import windows
 from llmservice_operator.desired.effective import effective
+from llmservice_operator.desired.endpoints import is_allowed
 from llmservice_operator.schema import LLMService
 from llmservice_operator.schema.quantity import amount
+from llmservice_operator.schema.source import HttpSource, HuggingFaceSource, S3Source
 from llmservice_operator.settings import Allow, Profile, Settings, allows
 
 
@@ -28,6 +31,7 @@ def problems(llmservice: LLMService, settings: Settings) -> tuple[Problem, ...]:
         return (_profile_not_found(llmservice.spec.profile, settings),)
     return (
         *_endpoint(llmservice, settings),
+        *_window(llmservice),
         *(Problem("NotAllowedByProfile", message) for message in _not_allowed(llmservice, profile, settings)),
     )
 
@@ -39,13 +43,33 @@ def _profile_not_found(name: str, settings: Settings) -> Problem:
 
 
 def _endpoint(llmservice: LLMService, settings: Settings) -> Iterator[Problem]:
-    hub = llmservice.spec.model.source.hugging_face
-    if hub is not None and hub.endpoint is not None and hub.endpoint.rstrip("/") not in settings.allowed_endpoints:
+    match llmservice.spec.model.source.one:
+        case HuggingFaceSource(endpoint=str() as endpoint):
+            path, address, is_listed = (
+                "huggingFace.endpoint",
+                endpoint,
+                endpoint.rstrip("/") in settings.allowed_endpoints,
+            )
+        case HttpSource(ref=address) as http:
+            path, is_listed = "http.url", is_allowed(http.url, settings.allowed_endpoints)
+        case S3Source(address=address) as s3:
+            field = "endpoint" if s3.endpoint else "region"
+            path, is_listed = f"s3.{field}", is_allowed(address, settings.allowed_endpoints)
+        case _:
+            return
+    if not is_listed:
         yield Problem(
             "EndpointNotAllowed",
-            f"Change spec.model.source.huggingFace.endpoint, or ask the administrator to allow it: {hub.endpoint} "
-            f"is not among {', '.join(settings.allowed_endpoints)}",
+            f"Change spec.model.source.{path}, or ask the administrator to allow it: {address} is not among "
+            f"{', '.join(settings.allowed_endpoints)}",
         )
+
+
+def _window(llmservice: LLMService) -> Iterator[Problem]:
+    window = llmservice.spec.upgrade_policy.window
+    fault = "" if window is None else windows.fault(window)
+    if fault:
+        yield Problem("ScheduleInvalid", fault)
 
 
 def _not_allowed(llmservice: LLMService, profile: Profile, settings: Settings) -> Iterator[str]:

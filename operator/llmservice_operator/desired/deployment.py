@@ -2,7 +2,8 @@
 
 from llmservice_operator import names
 from llmservice_operator.children import Children
-from llmservice_operator.desired.config_map import API_KEYS_DIRECTORY, ENDPOINT_GRACE_SECONDS, config_map
+from llmservice_operator.desired import verification
+from llmservice_operator.desired.config_map import API_KEYS_DIRECTORY, ENDPOINT_GRACE_SECONDS, config_map, of_data
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.placement import claim_labels, placement
@@ -77,11 +78,13 @@ def _pod_spec(llmservice: LLMService, values: Effective, facts: ModelFacts, chil
 
 
 def _container(llmservice: LLMService, values: Effective, facts: ModelFacts) -> Manifest:
+    variables = {"env": [verification.revision_variable()]} if llmservice.spec.rollout.verification else {}
     return {
         "name": names.SERVER_CONTAINER,
         "image": values.image,
         "imagePullPolicy": values.profile.image_pull_policy,
         "args": ["serve"],
+        **variables,
         "envFrom": [{"configMapRef": {"name": config_map(llmservice, values, facts)["metadata"]["name"]}}],
         "ports": [
             {"name": names.SERVING_PORT_NAME, "containerPort": names.SERVING_PORT, "protocol": "TCP"},
@@ -134,4 +137,7 @@ def _volumes(llmservice: LLMService, values: Effective, facts: ModelFacts) -> li
                 {"name": "api-keys", "mountPath": API_KEYS_DIRECTORY, "readOnly": True},
             )
         )
+    prompts = verification.prompts(llmservice)
+    if prompts:
+        volumes.append(verification.volume(llmservice, of_data(llmservice, prompts)["metadata"]["name"]))
     return volumes

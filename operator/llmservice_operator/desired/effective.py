@@ -18,7 +18,9 @@ class Effective:
     profile: Profile
     image: str
     endpoint: str
-    """The hub's address; meaningless for a pvc source."""
+    """The hub's address; meaningless for other sources."""
+    allowed_endpoints: tuple[str, ...]
+    """Where a warm-up may be redirected to."""
     gpus: int
     """Per replica."""
     gpu_resource_name: str
@@ -55,6 +57,7 @@ def effective(llmservice: LLMService, profile: Profile, settings: Settings) -> E
         profile=profile,
         image=settings.image(profile),
         endpoint=((hub and hub.endpoint) or settings.default_endpoint).rstrip("/"),
+        allowed_endpoints=tuple(settings.allowed_endpoints),
         gpus=_first(spec.resources.gpu.count, profile.gpu.count),
         gpu_resource_name=spec.resources.gpu.resource_name or profile.gpu.resource_name,
         requests=requests,

@@ -106,16 +106,12 @@ def of_volume(llmservice: LLMService) -> ModelFacts:
 
 def ref(llmservice: LLMService) -> str:
     """Return the model that the spec asks for, as people name it."""
-    source = llmservice.spec.model.source
-    if source.hugging_face is not None:
-        return source.hugging_face.repo
-    assert source.pvc is not None
-    return "/".join(part for part in (source.pvc.claim_name, source.pvc.path.rstrip("/")) if part)
+    return llmservice.spec.model.source.one.ref
 
 
 def served_name(llmservice: LLMService) -> str:
     """Return the id under which clients ask for the model."""
-    return llmservice.spec.model.served_name or ref(llmservice)
+    return llmservice.spec.model.served_name or llmservice.spec.model.source.one.short_name
 
 
 def quantization_choices(llmservice: LLMService) -> dict[str, Any]:

@@ -26,18 +26,18 @@ def surplus_revisions(llmservice: LLMService, choice: Choice | None, children: C
 
 def surplus_config_maps(wanted: list[Manifest], gone: list[Manifest], children: Children) -> list[Manifest]:
     """Return the ConfigMaps that neither the Deployment, nor any pod, nor a revision that is kept takes its environment
-    from; `gone` are the revisions that are not.
+    or its prompts from; `gone` are the revisions that are not.
 
     A pod of an older revision may restart until it is gone, so it keeps its configuration until then.
     """
     used = {item["metadata"]["name"] for item in wanted}
     for revision in children.revisions:
         if revision not in gone:
-            used |= _environments(revision.get("data", {}).get("template", {}))
+            used |= _config_maps(revision.get("data", {}).get("template", {}))
     if children.deployment is not None:
-        used |= _environments(children.deployment["spec"]["template"])
+        used |= _config_maps(children.deployment["spec"]["template"])
     for pod in children.pods:
-        used |= _environments(pod)
+        used |= _config_maps(pod)
     return [item for item in children.config_maps if item["metadata"]["name"] not in used]
 
 
@@ -79,10 +79,13 @@ def not_going(manifests: list[Manifest]) -> tuple[Manifest, ...]:
     return tuple(item for item in manifests if not is_being_deleted(item))
 
 
-def _environments(pod: Manifest) -> set[str]:
+def _config_maps(pod: Manifest) -> set[str]:
     containers = pod.get("spec", {}).get("containers", ())
     sources = [source for container in containers for source in container.get("envFrom", ())]
-    return {source["configMapRef"]["name"] for source in sources if "configMapRef" in source}
+    projected = [volume["projected"] for volume in pod.get("spec", {}).get("volumes", ()) if "projected" in volume]
+    mounted = [source["configMap"] for volume in projected for source in volume["sources"] if "configMap" in source]
+    referred = [source["configMapRef"] for source in sources if "configMapRef" in source]
+    return {reference["name"] for reference in (*referred, *mounted)}
 
 
 def _claims(pod: Manifest) -> set[str]:

@@ -28,6 +28,8 @@ class Outcome:
     message: str = ""
     retry: str = ""
     """The annotation `llmservice.dev/retry` at that time; another value lifts the rejection."""
+    back_to: str = ""
+    """The revision that somebody wants to run instead, where it was not at fault but taken back by hand."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Revision:
     template: Manifest
     environment: dict[str, str]
     """Data of the ConfigMap that the template names."""
+    prompts: dict[str, str] = field(default_factory=dict)
+    """Data of the ConfigMap with the golden prompts that the template names, if it names one."""
     outcome: Outcome | None = None
     in_place: str = ""
     """Why its rollout lets old replicas make room for the new ones; empty while it does not."""
@@ -48,6 +52,8 @@ class Revision:
     """What it was rendered from; see `desired.updates.request`."""
     update: str = ""
     """The annotation `llmservice.dev/apply-update` that it knows of; another value applies what is pending."""
+    rollback: str = ""
+    """The annotation `llmservice.dev/rollback-to` that it knows of; another value takes it back."""
 
     @property
     def is_good(self) -> bool:
@@ -71,13 +77,14 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
     """Return the ControllerRevision that keeps `revision`."""
     metadata = names.metadata(llmservice, name=names.controller_revision(llmservice.name, revision.name))
     metadata["labels"][names.REVISION_LABEL] = revision.name
-    annotations = {}
-    if revision.outcome is not None:
-        annotations[names.OUTCOME_ANNOTATION] = dumps(asdict(revision.outcome), sort_keys=True, separators=(",", ":"))
-    if revision.in_place:
-        annotations[names.IN_PLACE_ANNOTATION] = revision.in_place
-    if revision.update:
-        annotations[names.APPLIED_UPDATE_ANNOTATION] = revision.update
+    outcome = {} if revision.outcome is None else asdict(revision.outcome)
+    written = {
+        names.OUTCOME_ANNOTATION: dumps(outcome, sort_keys=True, separators=(",", ":")) if outcome else "",
+        names.IN_PLACE_ANNOTATION: revision.in_place,
+        names.APPLIED_UPDATE_ANNOTATION: revision.update,
+        names.KNOWN_ROLLBACK_ANNOTATION: revision.rollback,
+    }
+    annotations = {name: value for name, value in written.items() if value}
     if annotations:
         metadata["annotations"] = annotations
     return {
@@ -85,7 +92,13 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
         "kind": "ControllerRevision",
         "metadata": metadata,
         "revision": revision.number,
-        "data": {"template": revision.template, "environment": revision.environment, "request": revision.request},
+        "data": {
+            "template": revision.template,
+            "environment": revision.environment,
+            "request": revision.request,
+            # Not an empty one: data cannot be changed, and there are revisions from before there were prompts.
+            **({"prompts": revision.prompts} if revision.prompts else {}),
+        },
     }
 
 
@@ -106,8 +119,10 @@ def _revision(manifest: Manifest) -> Revision | None:
         number=manifest["revision"],
         template=data["template"],
         environment=data["environment"],
+        prompts=data.get("prompts", {}),
         outcome=outcome,
         in_place=annotations.get(names.IN_PLACE_ANNOTATION, ""),
         request=data["request"],
         update=annotations.get(names.APPLIED_UPDATE_ANNOTATION, ""),
+        rollback=annotations.get(names.KNOWN_ROLLBACK_ANNOTATION, ""),
     )

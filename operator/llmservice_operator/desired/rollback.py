@@ -8,12 +8,13 @@ from datetime import datetime
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.conditions import timestamp
-from llmservice_operator.desired import model_facts, revisions, updates
+from llmservice_operator.desired import model_facts, revisions, taken_back, updates
 from llmservice_operator.desired.cached_model import CachedModel, is_lost
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.revisions import Outcome, Revision
 from llmservice_operator.desired.strategy import Strategy, strategy
+from llmservice_operator.desired.updates import Pending
 from llmservice_operator.diagnosis import pods
 from llmservice_operator.diagnosis.blame import own_fault
 from llmservice_operator.diagnosis.deployments import is_observed, live_revision
@@ -31,8 +32,10 @@ class Choice:
     """The one to go back to; `wanted` itself once it is good."""
     strategy: Strategy
     """How the replicas become those of `target`."""
-    pending_update: tuple[str, ...] = ()
-    """Fields that this operator would render otherwise than `wanted` has them, which nobody has asked for yet."""
+    pending_update: Pending | None = None
+    """What this operator would render otherwise than `wanted` has it, though nobody has asked for that yet."""
+    complaint: str = ""
+    """Why the revision cannot be gone back to that somebody has named."""
 
     @property
     def is_rolled_back(self) -> bool:
@@ -55,35 +58,45 @@ def choose(
     """
     kept = revisions.of_children(children)
     rendered = updates.rendering(llmservice, values, facts, children)
-    pending = updates.pending(llmservice, rendered, kept[-1], settings, children) if kept else ()
+    pending = updates.pending(llmservice, rendered, kept[-1], settings, children, now) if kept else None
     current = kept[-1] if pending else rendered
     name = current.template["metadata"]["labels"][names.REVISION_LABEL]
     known = next((item for item in kept if item.name == name), None)
     others = [item for item in kept if item.name != name]
-    before = next((item for item in reversed(others) if item.is_good and can_load(item, cache)), None)
-    outcome = _outcome(llmservice, name, known, before, children, now)
+    good = [item for item in others if item.is_good and can_load(item, cache)]
+    before = good[-1] if good else None
+    by_hand = taken_back.asked(llmservice, known, good)
+    outcome = by_hand.outcome(now) or _outcome(llmservice, name, known, before, children, now)
     wanted = Revision(
         name=name,
         number=_number(known, others, outcome),
         template=current.template,
         environment=current.environment,
+        prompts=current.prompts,
         outcome=outcome,
         # What a ControllerRevision holds cannot be changed; it was rendered from this and nothing else matters.
         request=updates.request(llmservice) if known is None else known.request,
         update=updates.asked_for(llmservice),
+        rollback=by_hand.known,
     )
-    back_to = before if wanted.is_rejected and llmservice.spec.rollout.on_failure == "Rollback" else None
+    back_to = by_hand.revision or (before if wanted.is_rejected and _takes_back(llmservice) else None)
     # Going back takes the same way: where the new replicas took the place of old ones, these take it again.
     in_place = known.in_place if known is not None and known.number == wanted.number else ""
     way = strategy(llmservice, back_to or wanted, in_place, children, now)
     wanted = replace(wanted, in_place=way.reason if way.name == "InPlace" else "")
-    return Choice(wanted, back_to or wanted, wanted if wanted.is_good else before, way, pending)
+    return Choice(wanted, back_to or wanted, wanted if wanted.is_good else before, way, pending, by_hand.complaint)
 
 
 def can_load(revision: Revision, cache: CachedModel | None) -> bool:
     """Whether the model of an earlier revision still lies where its pods look for it."""
     facts = model_facts.of_template(revision.template)
     return facts is not None and not is_lost(cache, facts)
+
+
+def good_revisions(choice: Choice, children: Children) -> set[str]:
+    """Return the names of the revisions that were good once, with the one that has just become so."""
+    kept = [item for item in revisions.of_children(children) if item.name != choice.wanted.name]
+    return {item.name for item in (*kept, choice.wanted) if item.is_good}
 
 
 def surplus(choice: Choice | None, children: Children, limit: int) -> list[str]:
@@ -125,14 +138,18 @@ def _outcome(
     is_live = live_revision(children.deployment) == revision
     if is_live and _is_up(children, revision):
         return Outcome("Good", timestamp(now))
-    if outcome is not None and outcome.retry == retry:
+    if outcome is not None and outcome.retry == retry and not outcome.back_to:
         return outcome
     if not is_live:
         return None
-    if before is None or llmservice.spec.rollout.on_failure != "Rollback":
+    if before is None or not _takes_back(llmservice):
         return None
     fault = own_fault(children, revision)
     return None if fault is None else Outcome("Rejected", timestamp(now), fault.reason, fault.message, retry)
+
+
+def _takes_back(llmservice: LLMService) -> bool:
+    return llmservice.spec.rollout.on_failure == "Rollback"
 
 
 def _is_up(children: Children, revision: str) -> bool:

@@ -7,18 +7,20 @@ anyway.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
 from llmservice_operator import names
 from llmservice_operator.children import Children
-from llmservice_operator.desired import model_facts
+from llmservice_operator.desired import model_facts, verification
 from llmservice_operator.desired.config_map import config_map
 from llmservice_operator.desired.deployment import pod_template
 from llmservice_operator.desired.effective import Effective, effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.revisions import Revision
+from llmservice_operator.desired.windows import until_open
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 from llmservice_operator.schema.spec import Spec
@@ -32,12 +34,14 @@ class Rendering:
     template: Manifest
     environment: dict[str, str]
     """Data of the ConfigMap that the template names."""
+    prompts: dict[str, str]
+    """Data of the one with the golden prompts; empty without any."""
 
 
 def rendering(llmservice: LLMService, values: Effective, facts: ModelFacts, children: Children) -> Rendering:
     """Return what the pods of `llmservice` are made from, by this operator and its present settings."""
     environment = config_map(llmservice, values, facts)["data"]
-    return Rendering(pod_template(llmservice, values, facts, children), environment)
+    return Rendering(pod_template(llmservice, values, facts, children), environment, verification.prompts(llmservice))
 
 
 def request(llmservice: LLMService) -> Manifest:
@@ -51,17 +55,29 @@ def request(llmservice: LLMService) -> Manifest:
     }
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A change of the operator's own that waits."""
+
+    fields: tuple[str, ...]
+    """What it would change."""
+    wait: timedelta | None = None
+    """Until the window opens; None without one."""
+
+
 def pending(
-    llmservice: LLMService, rendered: Rendering, last: Revision, settings: Settings, children: Children
-) -> tuple[str, ...]:
-    """Return the fields in which `rendered` differs from `last`, the revision that was asked for last, although the
-    same is asked for; none where it is to be rolled out.
+    llmservice: LLMService, rendered: Rendering, last: Revision, settings: Settings, children: Children, now: datetime
+) -> Pending | None:
+    """Return in what `rendered` differs from `last`, the revision that was asked for last, although the same is asked
+    for; None where it is to be rolled out.
     """
-    if llmservice.spec.upgrade_policy.mode == "Auto" or last.update != asked_for(llmservice):
-        return ()
+    policy = llmservice.spec.upgrade_policy
+    wait = None if policy.window is None else until_open(policy.window, now)
+    if policy.mode == "Auto" or wait == timedelta() or last.update != asked_for(llmservice):
+        return None
     if last.template == rendered.template or _again(llmservice, last, settings, children) != rendered:
-        return ()
-    return tuple(_differences(last, rendered))
+        return None
+    return Pending(tuple(_differences(last, rendered)), wait)
 
 
 def asked_for(llmservice: LLMService) -> str:
@@ -88,6 +104,7 @@ def _again(llmservice: LLMService, last: Revision, settings: Settings, children:
 def _differences(last: Revision, rendered: Rendering) -> Iterator[str]:
     yield from _paths(_comparable(last.template), _comparable(rendered.template), "")
     yield from _paths(last.environment, rendered.environment, "environment")
+    yield from _paths(last.prompts, rendered.prompts, "prompts")
 
 
 def _comparable(template: Manifest) -> Manifest:

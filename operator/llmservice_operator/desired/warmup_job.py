@@ -4,6 +4,7 @@ from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts
 from llmservice_operator.desired.cached_model import CachedModel
+from llmservice_operator.desired.download import download
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.placement import claim_labels, placement
 from llmservice_operator.desired.pod_security import container_security, literal, pod_security
@@ -97,26 +98,21 @@ def _pod_spec(llmservice: LLMService, values: Effective, cache: CachedModel, chi
 
 
 def _environment(llmservice: LLMService, values: Effective) -> list[Manifest]:
-    hub = llmservice.spec.model.source.hugging_face
-    assert hub is not None
+    wanted = download(llmservice, values)
+    assert wanted is not None, "a source without a download has no warm-up"
     choices = model_facts.quantization_choices(llmservice)
     variables = {
-        "MODEL_NAME": hub.repo,
+        "MODEL_NAME": model_facts.ref(llmservice),
         "LLMSERVICE_CACHE_DIR": model_facts.CACHE_MOUNT,
-        "LLMSERVICE_HUB_ENDPOINT": values.endpoint,
-        "LLMSERVICE_HUB_REPO": hub.repo,
-        "LLMSERVICE_HUB_REVISION": hub.revision,
+        **wanted.environment,
         "LLMSERVICE_QUANTIZATION": choices["quantization"],
         "LLMSERVICE_COMPUTE_DTYPE": choices["compute_dtype"],
         "LLMSERVICE_DOUBLE_QUANT": str(choices["double_quant"]).lower(),
         "LLMSERVICE_LOG_FORMAT": llmservice.spec.observability.log_format.lower(),
         **values.profile.env,
     }
-    environment: list[Manifest] = [{"name": name, "value": literal(value)} for name, value in variables.items()]
-    if hub.token_secret_ref is not None:
-        reference = {"name": hub.token_secret_ref.name, "key": hub.token_secret_ref.key}
-        environment.append({"name": "HUGGING_FACE_HUB_TOKEN", "valueFrom": {"secretKeyRef": reference}})
-    return environment
+    given: list[Manifest] = [{"name": name, "value": literal(value)} for name, value in variables.items()]
+    return [*given, *wanted.secrets]
 
 
 def _image(values: Effective, live: Manifest | None) -> str:

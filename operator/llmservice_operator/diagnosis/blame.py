@@ -23,6 +23,8 @@ _OWN = frozenset(
         Reason.MODEL_UNSUPPORTED,
         Reason.CONTEXT_TOO_LONG,
         Reason.QUANTIZATION_CONFLICT,
+        Reason.PROMPT_FAILED,
+        Reason.PROMPT_TIMED_OUT,
     }
 )
 _NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|does not exist|couldn't parse image|invalid reference format")

@@ -43,7 +43,12 @@ class Trouble:
 
 def home(reason: Reason) -> ConditionType:
     """Return the condition that says `reason` when something is wrong."""
-    for kind in (ConditionType.CONFIGURATION_VALID, ConditionType.MODEL_CACHED, ConditionType.SCHEDULED):
+    for kind in (
+        ConditionType.CONFIGURATION_VALID,
+        ConditionType.MODEL_CACHED,
+        ConditionType.SCHEDULED,
+        ConditionType.VERIFIED,
+    ):
         if reason in REASONS[kind]["False"]:
             return kind
     assert reason in REASONS[ConditionType.DEGRADED]["True"], f"{reason} belongs to no condition"
@@ -59,7 +64,10 @@ def of_failure(reason: str, message: str, otherwise: Reason, *, is_new: bool = F
         home(known)
     except (ValueError, AssertionError):
         known = otherwise
-    return Trouble(known, printable(message) or f"Look at the container's log: it failed with {reason}", is_new)
+    # What a model answers greedily is the same the next time, and its time was measured.
+    is_final = home(known) is ConditionType.VERIFIED
+    words = printable(message) or f"Look at the container's log: it failed with {reason}"
+    return Trouble(known, words, is_new and not is_final)
 
 
 def of_cause(said: str, causes: Iterable[tuple[re.Pattern[str], Reason, str]]) -> Trouble | None:

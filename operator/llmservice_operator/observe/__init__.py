@@ -9,6 +9,7 @@ from llmservice_operator.observe import model_status
 from llmservice_operator.observe.autoscaling import autoscaling_active
 from llmservice_operator.observe.configuration import configuration_valid
 from llmservice_operator.observe.degraded import degraded
+from llmservice_operator.observe.drifted import drifted
 from llmservice_operator.observe.finding import Finding
 from llmservice_operator.observe.last_failure import last_failure
 from llmservice_operator.observe.model_cached import model_cached
@@ -19,10 +20,11 @@ from llmservice_operator.observe.scheduled import scheduled
 from llmservice_operator.observe.serving import serving
 from llmservice_operator.observe.situation import Situation, situation
 from llmservice_operator.observe.update_pending import operator, update_pending
+from llmservice_operator.observe.verified import verified
 from llmservice_operator.schema import LLMService
 from llmservice_operator.settings import Settings
 
-__all__ = ["observe"]
+__all__ = ["last_failure", "observe"]
 
 _CONDITIONS = {
     ConditionType.READY: ready,
@@ -32,9 +34,11 @@ _CONDITIONS = {
     ConditionType.CONFIGURATION_VALID: configuration_valid,
     ConditionType.MODEL_CACHED: model_cached,
     ConditionType.SCHEDULED: scheduled,
+    ConditionType.VERIFIED: verified,
     ConditionType.AUTOSCALING_ACTIVE: autoscaling_active,
     ConditionType.DEGRADED: degraded,
     ConditionType.UPDATE_PENDING: update_pending,
+    ConditionType.DRIFTED: drifted,
     ConditionType.PAUSED: paused,
 }
 
@@ -54,7 +58,7 @@ def observe(llmservice: LLMService, children: Children, settings: Settings, now:
         "cache": model_status.cache(facts),
         "rollout": model_status.revisions(facts),
         "operator": operator(facts),
-        "lastFailure": last_failure(facts),
+        "lastFailure": last_failure(llmservice, children),
         "conditions": _conditions(facts, now),
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -6,8 +6,10 @@ from llmservice_operator.manifest import Manifest, condition
 from llmservice_operator.observe.finding import Finding, unknown
 from llmservice_operator.observe.situation import Situation
 
-_NO_METRICS_API = ("could not find the requested resource", "no matches for kind")
-"""What client-go says where the aggregated API of a kind of metrics is not served."""
+_NO_METRICS_API = ("could not find the requested resource", "no matches for kind", "no custom metrics API")
+"""What client-go says where the aggregated API of a kind of metrics is not served; it asks first which version of the
+custom one is.
+"""
 
 
 def autoscaling_active(situation: Situation) -> Finding:

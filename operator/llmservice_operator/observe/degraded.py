@@ -24,7 +24,8 @@ def rolled_back(situation: Situation) -> str:
     assert situation.choice is not None
     wanted = situation.choice.wanted
     assert wanted.outcome is not None
-    return f"Change the spec: its revision {wanted.name} was taken back: {wanted.outcome.message}"
+    advice = "Remove the annotation, or change the spec" if wanted.outcome.back_to else "Change the spec"
+    return f"{advice}: its revision {wanted.name} was taken back: {wanted.outcome.message}"
 
 
 def held(situation: Situation) -> str:

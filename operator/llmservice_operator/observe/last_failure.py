@@ -1,16 +1,17 @@
 """status.lastFailure: how the container ended that failed last, kept when its pod is gone."""
 
 from llmservice_operator import names
+from llmservice_operator.children import Children
 from llmservice_operator.conditions import Reason, shortened
 from llmservice_operator.diagnosis import pods
 from llmservice_operator.manifest import Manifest, is_being_deleted
-from llmservice_operator.observe.situation import Situation
+from llmservice_operator.schema import LLMService
 
 
-def last_failure(situation: Situation) -> Manifest | None:
+def last_failure(llmservice: LLMService, children: Children) -> Manifest | None:
     """Return the last failure of a server or a warm-up, or None while there was none."""
-    before: Manifest | None = situation.llmservice.status.get("lastFailure")
-    here = [pod for pod in situation.children.pods if not is_being_deleted(pod)]
+    before: Manifest | None = llmservice.status.get("lastFailure")
+    here = [pod for pod in children.pods if not is_being_deleted(pod)]
     found = [failure for failure in (before, *map(_failure, here)) if failure is not None]
     return max(found, key=lambda failure: str(failure.get("time", "")), default=None)
 

@@ -52,11 +52,11 @@ def _on_the_way(situation: Situation, cache: CachedModel) -> Finding:
     other = next((trouble for trouble in situation.troubles if trouble.blocks), None)
     if other is not None:
         return Finding("False", Reason.WARMUP_FAILED if _has_failed(cache) else Reason.DOWNLOADING, other.message)
-    hub = situation.llmservice.spec.model.source.hugging_face
-    assert hub is not None
-    if warmup_phase(cache, situation.children) == "Quantizing":
-        return Finding("False", Reason.QUANTIZING, f"Wait: {hub.repo} is being quantized")
-    return Finding("False", Reason.DOWNLOADING, f"Wait: {hub.repo} at {hub.revision} is being downloaded")
+    title, phase = cache.download.title, warmup_phase(cache, situation.children)
+    if phase == "Quantizing":
+        return Finding("False", Reason.QUANTIZING, f"Wait: {title} is being quantized")
+    doing = "unpacked" if phase == "Unpacking" else "downloaded"
+    return Finding("False", Reason.DOWNLOADING, f"Wait: {title} is being {doing}")
 
 
 def _has_failed(cache: CachedModel) -> bool:

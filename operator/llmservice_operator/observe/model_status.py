@@ -11,10 +11,14 @@ from llmservice_operator.observe.situation import Situation
 
 
 def model(situation: Situation) -> Manifest:
-    """Return status.model: the model that pods load, and until one can be loaded only the name of the one asked for."""
+    """Return status.model: the model that pods load, and until one can be loaded only the name of the one asked for,
+    with what is known of files that are there and not as asked for.
+    """
     facts = situation.facts
     if facts is None:
-        return {"ref": model_facts.ref(situation.llmservice)}
+        named = {"ref": model_facts.ref(situation.llmservice)}
+        found = situation.cache.mismatch if situation.cache else None
+        return {**named, "resolvedRevision": found.commit, "digest": found.digest} if found else named
     return _present(
         {
             "ref": facts.ref,

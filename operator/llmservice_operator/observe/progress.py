@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from llmservice_operator.children import Children
 from llmservice_operator.desired.cached_model import CachedModel, pods_of
-from llmservice_operator.diagnosis.pods import is_over
+from llmservice_operator.diagnosis.pods import is_over, is_ready, revision, server_pods
+from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe.situation import Situation
 
 
@@ -23,6 +24,14 @@ class _Report(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
     phase: str
     progress: _Progress | None = None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How many of the steps are done."""
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -58,21 +67,37 @@ def progress(situation: Situation) -> str | None:
         done = warmup_bytes(situation.cache, situation.children)
         return f"cache {done.percent}%" if done else None
     rollout = situation.rollout
+    verifying = verification(situation)
+    if verifying is not None:
+        return f"verify {verifying.done}/{verifying.total}"
     if rollout.is_observed and not rollout.is_rolled_out and not situation.is_suspended:
         return f"rollout {rollout.updated_replicas}/{rollout.wanted_replicas}"
     return None
 
 
+def verification(situation: Situation) -> Steps | None:
+    """Return how many golden prompts the replica has answered that verifies and is behind all others; None without
+    one.
+    """
+    wanted = situation.rollout.wanted_revision
+    mine = [pod for pod in server_pods(situation.children) if revision(pod) == wanted and not is_ready(pod)]
+    found = [_said(pod, situation.children) for pod in mine]
+    steps = [said.progress for said in found if said and said.phase == "Verifying" and said.progress]
+    return min((Steps(step.done, step.total) for step in steps), key=lambda step: step.done, default=None)
+
+
+def _said(pod: Manifest, children: Children) -> _Report | None:
+    """Return what a pod reported; it comes from a pod, so it may be anything."""
+    try:
+        return _Report.model_validate(children.reports.get(pod["metadata"]["name"]))
+    except ValidationError:
+        return None
+
+
 def _report(cache: CachedModel, children: Children) -> _Report | None:
-    """Return what the running pod of the Job reported; it comes from a pod, so it may be anything."""
+    """Return what the running pod of the Job reported."""
     if cache.job is None or cache.facts is not None:
         return None
-    for pod in reversed(pods_of(cache.job, children.pods)):
-        name = pod["metadata"]["name"]
-        if is_over(pod) or name not in children.reports:
-            continue
-        try:
-            return _Report.model_validate(children.reports[name])
-        except ValidationError:
-            return None
-    return None
+    running = [pod for pod in pods_of(cache.job, children.pods) if not is_over(pod)]
+    told = [pod for pod in reversed(running) if pod["metadata"]["name"] in children.reports]
+    return _said(told[0], children) if told else None

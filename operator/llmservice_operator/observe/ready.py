@@ -9,6 +9,7 @@ from llmservice_operator.diagnosis import pods
 from llmservice_operator.observe.degraded import held, rolled_back
 from llmservice_operator.observe.finding import Finding, bad
 from llmservice_operator.observe.model_cached import model_cached
+from llmservice_operator.observe.progress import verification
 from llmservice_operator.observe.situation import Situation
 
 
@@ -100,6 +101,8 @@ def _moving(situation: Situation) -> Finding:
     mine = pods.server_pods(situation.children)
     if any(not pods.is_scheduled(pod) for pod in mine):
         return Finding("True", Reason.SCHEDULING, "Pods wait for a node")
+    if verification(situation) is not None:
+        return Finding("True", Reason.VERIFYING, "A replica answers the prompts that it is verified with")
     if situation.ready_pods == 0:
         return Finding("True", Reason.STARTING, "The first replica is starting")
     if not rollout.is_rolled_out:
@@ -112,6 +115,7 @@ _PHASES = {
     Reason.CACHING: Phase.CACHING,
     Reason.SCHEDULING: Phase.SCHEDULING,
     Reason.STARTING: Phase.STARTING,
+    Reason.VERIFYING: Phase.VERIFYING,
     Reason.ROLLING_OUT: Phase.UPDATING,
     Reason.ROLLING_BACK: Phase.ROLLING_BACK,
     Reason.SCALING: Phase.UPDATING,

@@ -40,6 +40,7 @@ class Situation:
     rollout: Rollout
     troubles: tuple[Trouble, ...]
     """The one that holds back the most first."""
+    now: datetime
 
     @property
     def is_suspended(self) -> bool:
@@ -93,16 +94,20 @@ def situation(llmservice: LLMService, children: Children, settings: Settings, no
         facts=facts,
         choice=choice,
         rollout=rollout,
-        troubles=tuple(_troubles(children, cache, rollout)),
+        troubles=tuple(_troubles(llmservice, children, cache, choice, rollout)),
+        now=now,
     )
 
 
-def _troubles(children: Children, cache: CachedModel | None, rollout: Rollout) -> list[Trouble]:
+def _troubles(
+    llmservice: LLMService, children: Children, cache: CachedModel | None, choice: Choice | None, rollout: Rollout
+) -> list[Trouble]:
     """Return what is wrong, in the order in which it has to be cured."""
     found: list[Trouble | None] = [
         *(_refused(refusal.reason, refusal.message) for refusal in children.refusals),
+        Trouble(Reason.REVISION_NOT_KEPT, choice.complaint) if choice is not None and choice.complaint else None,
         volumes.trouble(cache, children.events) if cache is not None else None,
-        jobs.trouble(cache, children) if cache is not None else None,
+        jobs.trouble(llmservice, cache, children) if cache is not None else None,
         refused_pods.of_deployment(children.deployment),
         *(pods.trouble(pod, names.SERVER_CONTAINER, children.events) for pod in _telling(children, rollout)),
     ]

@@ -14,14 +14,17 @@ def update_pending(situation: Situation) -> Finding:
     fields = summary(situation)
     if fields is None:
         return Finding("False", Reason.UP_TO_DATE, "The pods are as this operator makes them")
-    advice = f"Annotate with {names.APPLY_UPDATE_ANNOTATION}=VALUE, a new one, to replace the pods"
-    return Finding("True", Reason.OPERATOR_UPGRADED, f"{advice}; it changes {fields}")
+    advice = f"nnotate with {names.APPLY_UPDATE_ANNOTATION}=VALUE, a new one, to replace the pods"
+    if situation.llmservice.spec.upgrade_policy.mode == "Window":
+        message = f"Wait for the window of spec.upgradePolicy, or a{advice} now; it changes {fields}"
+        return Finding("True", Reason.WAITING_FOR_WINDOW, message)
+    return Finding("True", Reason.OPERATOR_UPGRADED, f"A{advice}; it changes {fields}")
 
 
 def summary(situation: Situation) -> str | None:
     """Return the fields that would change, or None."""
-    fields = () if situation.choice is None else situation.choice.pending_update
-    return ", ".join(fields) or None
+    pending = None if situation.choice is None else situation.choice.pending_update
+    return None if pending is None else ", ".join(pending.fields)
 
 
 def operator(situation: Situation) -> Manifest | None:

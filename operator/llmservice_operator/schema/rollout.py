@@ -1,4 +1,4 @@
-"""spec.rollout, spec.upgradePolicy and spec.observability: how and when replicas are replaced, and what they log."""
+"""spec.rollout and spec.observability: how replicas are replaced, and what they log."""
 
 from typing import Annotated, Literal
 
@@ -6,6 +6,7 @@ from pydantic import Field
 
 from llmservice_operator.schema.references import Int32
 from llmservice_operator.schema.rules import Structure
+from llmservice_operator.schema.verification import Verification
 
 
 class Rollout(Structure):
@@ -26,10 +27,10 @@ class Rollout(Structure):
     )
     on_failure: Literal["Rollback", "Hold"] = Field(
         "Rollback",
-        description="What becomes of a change whose replicas crash, run out of memory, have no image or are not ready "
-        "in time. Rollback puts the last good revision back and leaves the change alone until the spec changes or the "
-        "annotation llmservice.dev/retry gets a new value; Hold leaves everything as it is. Missing Secrets, nodes and "
-        "the like are waited for. Default: Rollback. Example: Hold.",
+        description="What becomes of a change whose replicas crash, run out of memory, have no image, fail "
+        "verification or are not ready in time. Rollback puts the last good revision back and leaves the change alone "
+        "until the spec changes or the annotation llmservice.dev/retry gets a new value; Hold leaves everything as it "
+        "is. Missing Secrets, nodes and the like are waited for. Default: Rollback. Example: Hold.",
     )
     revision_history_limit: Annotated[Int32, Field(ge=1, le=20)] = Field(
         5,
@@ -40,17 +41,11 @@ class Rollout(Structure):
         description="Seconds that a replica which is told to stop may take to finish the requests it has. Default: "
         "120. Example: 300.",
     )
-
-
-class UpgradePolicy(Structure):
-    """When replicas are replaced that the spec asks no change of: another version of the operator, or a changed
-    profile, would make them differently."""
-
-    mode: Literal["Manual", "Auto"] = Field(
-        "Manual",
-        description="Manual leaves the replicas as they are: the condition UpdatePending lists the fields that would "
-        "change, until the annotation llmservice.dev/apply-update gets a new value or the spec changes. Auto replaces "
-        "them at once. Default: Manual. Example: Auto.",
+    verification: Verification | None = Field(
+        None,
+        description="Golden prompts: what a new replica must answer before it is ready. A change whose replicas fail "
+        "at it is taken back. Default: none. Example: {prompts: [{prompt: What is the capital of France?, "
+        "expectAnyOf: [Paris]}]}.",
     )
 
 

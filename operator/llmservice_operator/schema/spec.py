@@ -10,12 +10,13 @@ from llmservice_operator.schema.engine import Engine
 from llmservice_operator.schema.network_policy import NetworkPolicy
 from llmservice_operator.schema.references import Flag, Int32
 from llmservice_operator.schema.resources import Resources
-from llmservice_operator.schema.rollout import Observability, Rollout, UpgradePolicy
+from llmservice_operator.schema.rollout import Observability, Rollout
 from llmservice_operator.schema.rules import Rule, Structure
 from llmservice_operator.schema.scaling import Scaling
 from llmservice_operator.schema.scheduling import Scheduling
 from llmservice_operator.schema.service import Auth, Service
 from llmservice_operator.schema.source import LanguageModel
+from llmservice_operator.schema.upgrade_policy import UpgradePolicy
 
 ProfileName = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-LFS_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".model"}
+LFS_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".model", ".tar", ".gz", ".zip"}
 LFS_FROM_BYTES = 10 * 1024 * 1024
 
 _digests: dict[tuple[str, str, int, int], str] = {}

@@ -42,13 +42,15 @@ class Request:
 class Hub:
     """The models below `root`. `gated` names repositories and the one token that may read their files.
 
-    With `cdn` set, files in large-file storage are redirected to that address, as the public hub does it.
+    With `cdn` set, files in large-file storage are redirected to that address, as the public hub does it; without
+    `ranges` every file is sent whole.
     """
 
     root: Path
     gated: Mapping[str, str] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
     cdn: str | None = None
+    ranges: bool = True
     requests: list[Request] = field(default_factory=list)
 
 
@@ -150,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
         if start >= size > 0:
             self._send(416, {"Content-Range": f"bytes */{size}"}, b"")
             return
-        partial = "Range" in self.headers
+        partial = self.hub.ranges and "Range" in self.headers
         if partial:
             headers = headers | {"Content-Range": f"bytes {start}-{end - 1}/{size}"}
         self.send_response(206 if partial else 200)
@@ -174,7 +176,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _range(self, size: int) -> tuple[int, int]:
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if match is None:
+        if match is None or not self.hub.ranges:
             return 0, size
         return int(match[1]), min(int(match[2]) + 1, size) if match[2] else size
 

@@ -28,11 +28,6 @@ def test_every_setting_and_the_commit_have_a_quantized_folder_of_their_own() -> 
     assert len(set(variants)) == 4
 
 
-def test_the_digest_does_not_depend_on_the_order_of_files() -> None:
-    assert volume.digest_of({"b": "22", "a": "11"}) == volume.digest_of({"a": "11", "b": "22"})
-    assert volume.digest_of({"a": "11"}) == "sha256:" + hashlib.sha256(b"11  a\n").hexdigest()
-
-
 def test_a_published_folder_is_complete_until_a_file_changes_its_size(tmp_path: Path) -> None:
     folder = tmp_path / "c1"
     volume.partial_folder(folder).mkdir()

@@ -12,6 +12,7 @@ from llmservice_operator.cluster.interface import LeftOverError, RefusedError
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.progress import ProgressPoller
 from llmservice_operator.reconcile import reconcile
+from tests.support.builders import crashing_pod
 from tests.support.fake_cluster import FakeCluster
 
 KEY = Key("default", "llama")
@@ -117,3 +118,26 @@ async def test_a_stored_spec_that_cannot_be_read_becomes_a_condition() -> None:
     assert condition(cluster, "ConfigurationValid") == ("False", "RejectedByServer")
     await run(cluster)
     assert cluster.writes == ["status LLMService llama"]
+
+
+async def test_how_a_container_failed_is_kept_before_its_pod_can_go() -> None:
+    from_volume = {"source": {"pvc": {"claimName": "models"}}}
+    cluster = cluster_with(model=from_volume)
+    await run(cluster)
+    crashed = crashing_pod(
+        cluster.objects["Deployment", "default", "llama"], exitCode=3, finishedAt="2026-01-01T11:00:00Z"
+    )
+    crashed["metadata"]["labels"]["pod-template-hash"] = "abc"
+    crashed["metadata"]["ownerReferences"] = [
+        {"kind": "ReplicaSet", "name": "llama-abc", "uid": "u", "controller": True}
+    ]
+    cluster.put(crashed)
+    owner = cluster.llmservice(KEY)
+    assert owner is not None
+    cluster.put({**owner, "spec": {"model": from_volume, "engine": {"maxModelLen": 1024}}})
+    cluster.errors["Deployment"] = BusyError("the API server is busy", status=503)
+    with pytest.raises(BusyError):
+        await run(cluster)
+    seen = cluster.llmservice(KEY)
+    assert seen is not None
+    assert seen["status"]["lastFailure"]["exitCode"] == 3

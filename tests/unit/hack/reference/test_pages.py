@@ -32,7 +32,7 @@ def test_the_api_page_names_field_type_bounds_default_and_rule() -> None:
     page = api_page.render()
     assert "| `replicas` | integer, 0 to 100 | Number of server pods; 0 is as suspend." in page
     assert "Default: 1. Example: 2. |" in page
-    assert "- Rule: name exactly one source: huggingFace or pvc.\n" in page
+    assert "- Rule: name exactly one source: huggingFace, pvc, http or s3.\n" in page
     assert "| [`tolerations`](#specschedulingtolerations) | list of object |" in page
 
 

@@ -1,7 +1,10 @@
 """Which model the pods load, while models come and go."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from llmservice_operator import names
 from llmservice_operator.children import Children
@@ -13,6 +16,7 @@ from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 from llmservice_operator.settings import Settings
 from tests.support.builders import (
+    DIGEST,
     NOW,
     VERDICT,
     as_live,
@@ -27,8 +31,10 @@ from tests.support.builders import (
     rolled_out,
     serving,
 )
+from tests.support.specs import HTTP_SOURCE
 
 OTHER_COMMIT = "f" * 40
+OTHER_DIGEST = "sha256:" + "cd" * 32
 
 
 def wanted(llmservice: LLMService, children: Children, settings: Settings, kind: str) -> Manifest:
@@ -205,3 +211,73 @@ def test_a_verdict_counts_before_the_job_controller_has_counted_its_pod() -> Non
     (job,) = children.jobs
     uncounted = replace(children, jobs=({**job, "status": {"active": 1}},))
     assert wanted(make_llmservice(), uncounted, settings, "Deployment")
+
+
+def test_the_digest_that_the_files_have_changes_nothing() -> None:
+    settings, pinned = make_settings(), make_llmservice(model={"digest": DIGEST})
+    children = serving(make_llmservice(), settings)
+    before = desired(make_llmservice(), children, settings, NOW)
+    assert desired(pinned, children, settings, NOW) == before
+    assert wanted(pinned, cached(pinned, settings), settings, "Deployment")
+
+
+def test_files_with_another_digest_reach_no_pod_and_are_looked_for_again() -> None:
+    settings, pinned = make_settings(), make_llmservice(model={"digest": OTHER_DIGEST})
+    children = cached(make_llmservice(), settings)
+    waits = desired(pinned, children, settings, NOW)
+    assert "Deployment" not in {manifest["kind"] for manifest in waits.manifests}
+    assert (waits.deletions, waits.wake_after_seconds) == ((), 115)
+
+    due = desired(pinned, children, settings, NOW + timedelta(seconds=115))
+    assert due.deletions == children.jobs
+
+
+def test_a_digest_that_the_running_model_has_not_leaves_it_alone() -> None:
+    settings, pinned = make_settings(), make_llmservice(model={"digest": OTHER_DIGEST})
+    children = serving(make_llmservice(), settings)
+    before = wanted(make_llmservice(), children, settings, "Deployment")
+    assert wanted(pinned, children, settings, "Deployment") == before
+
+
+def test_a_branch_that_has_moved_to_the_digest_asked_for_is_rolled_out() -> None:
+    settings, pinned = make_settings(), make_llmservice(model={"digest": OTHER_DIGEST})
+    children = serving(make_llmservice(), settings)
+    job = complete(as_live(wanted(pinned, replace(children, jobs=()), settings, "Job")))
+    said = {**VERDICT, "commit": OTHER_COMMIT, "digest": OTHER_DIGEST}
+    after = replace(children, jobs=(job,), pods=(*children.pods, ended_pod(job, {"verdict": said})))
+    assert wanted(pinned, after, settings, "ConfigMap")["data"]["LLMSERVICE_MODEL_DIGEST"] == OTHER_DIGEST
+
+
+def test_an_archive_that_moved_is_not_downloaded_again() -> None:
+    settings = make_settings(allowedEndpoints=["https://huggingface.co", "https://models.example.com"])
+    children = serving(make_llmservice(source=HTTP_SOURCE), settings)
+    moved = {"http": {**HTTP_SOURCE["http"], "url": "https://models.example.com/elsewhere/gemma.zip"}}
+    after = desired(make_llmservice(source=moved), children, settings, NOW)
+    assert manifest_of(after.manifests, "ConfigMap")["data"]["LLMSERVICE_SERVED_NAME"] == "gemma"
+    assert cached_model_key(moved, settings) == cached_model_key(HTTP_SOURCE, settings)
+
+
+def cached_model_key(source: Manifest, settings: Settings) -> str:
+    llmservice, profile = make_llmservice(source=source), settings.profile("cpu")
+    assert profile is not None
+    found = cached_model(llmservice, effective(llmservice, profile, settings), Children())
+    assert found is not None
+    return found.key
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://models.example.com/gemma-3-270m.tar.gz?version=1", "gemma-3-270m"),
+        ("https://models.example.com/a/gemma.tgz", "gemma"),
+        ("https://models.example.com/gemma.v1", "gemma.v1"),
+        ("https://models.example.com/", "models.example.com"),
+    ],
+)
+def test_an_archive_is_served_under_its_name(url: str, name: str) -> None:
+    assert model_facts.served_name(make_llmservice(source={"http": {"url": url, "sha256": "ab" * 32}})) == name
+
+
+@pytest.mark.parametrize(("uri", "name"), [("s3://models/gemma/270m/", "270m"), ("s3://gemma", "gemma")])
+def test_a_folder_of_a_bucket_is_served_under_its_name(uri: str, name: str) -> None:
+    assert model_facts.served_name(make_llmservice(source={"s3": {"uri": uri}})) == name

@@ -21,6 +21,9 @@ ALLOW: dict[str, Any] = {
 }
 
 
+LISTED = ["https://models.example.com", "http://files.example.com/models"]
+
+
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
@@ -73,3 +76,49 @@ def test_a_listed_endpoint_is_allowed_with_or_without_a_slash_at_the_end() -> No
     settings = make_settings(allowedEndpoints=["https://huggingface.co", "http://hub.models:8000/"])
     source = {"huggingFace": {"repo": "a/b", "endpoint": "http://hub.models:8000"}}
     assert problems(make_llmservice(source=source), settings) == ()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://models.example.com/a.tar",
+        "https://models.example.com:8443/a.tar",
+        "https://models.example.com.evil.example/a.tar",
+        "http://169.254.169.254/latest/meta-data",
+        "http://files.example.com/private/a.tar",
+        "http://files.example.com/models/../private/a.tar",
+        "http://files.example.com/models/%2E%2e/private/a.tar",
+    ],
+)
+def test_a_url_that_lies_below_no_listed_address_is_refused(url: str) -> None:
+    settings = make_settings(allowedEndpoints=[*LISTED, "https://huggingface.co"])
+    (problem,) = problems(make_llmservice(source={"http": {"url": url, "sha256": "ab" * 32}}), settings)
+    assert problem.reason == "EndpointNotAllowed"
+    assert f"{url} is not among {', '.join(LISTED)}" in problem.message
+
+
+@pytest.mark.parametrize("url", ["https://models.example.com/a.tar", "http://files.example.com/models/b/a.tar?x=1"])
+def test_a_url_below_a_listed_address_is_allowed(url: str) -> None:
+    settings = make_settings(allowedEndpoints=[*LISTED, "https://huggingface.co"])
+    assert problems(make_llmservice(source={"http": {"url": url, "sha256": "ab" * 32}}), settings) == ()
+
+
+def test_the_query_of_a_url_is_not_shown() -> None:
+    source = {"http": {"url": "https://models.example.com/a.tar?signature=secret", "sha256": "ab" * 32}}
+    (problem,) = problems(make_llmservice(source=source), make_settings())
+    assert "secret" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("source", "field", "address"),
+    [
+        ({"region": "eu-west-1"}, "region", "https://s3.eu-west-1.amazonaws.com"),
+        ({"endpoint": "http://minio.storage:9000"}, "endpoint", "http://minio.storage:9000"),
+    ],
+)
+def test_a_bucket_is_only_asked_for_at_a_listed_address(source: dict[str, str], field: str, address: str) -> None:
+    llmservice = make_llmservice(source={"s3": {"uri": "s3://models/tiny", **source}})
+    (problem,) = problems(llmservice, make_settings())
+    assert problem.reason == "EndpointNotAllowed"
+    assert f"spec.model.source.s3.{field}" in problem.message
+    assert problems(llmservice, make_settings(allowedEndpoints=["https://huggingface.co", address])) == ()

@@ -6,12 +6,21 @@ from pathlib import Path
 import pytest
 
 from inference_server import termination
+from inference_server.cache import endpoints as warmup_endpoints
 from inference_server.settings import Settings, read_settings
-from llmservice_operator.desired import desired
+from llmservice_operator.children import Children
+from llmservice_operator.desired import desired, endpoints
 from llmservice_operator.diagnosis import verdict
 from llmservice_operator.manifest import Manifest
-from tests.support.builders import COMMIT, NOW, VERDICT, cached, make_llmservice, make_settings, manifest_of
-from tests.support.specs import FULL_PROFILE, FULL_SPEC
+from tests.support.builders import COMMIT, DIGEST, NOW, VERDICT, cached, make_llmservice, make_settings, manifest_of
+from tests.support.specs import FULL_PROFILE, FULL_SPEC, HTTP_SOURCE, S3_SOURCE
+
+ENDPOINTS = [
+    "https://huggingface.co",
+    "https://models.example.com",
+    "http://minio.storage:9000",
+    "https://s3.us-east-1.amazonaws.com",
+]
 
 
 def child(kind: str, spec: Manifest, profile: Manifest) -> Manifest:
@@ -44,6 +53,51 @@ def test_the_warm_up_takes_every_variable_of_its_job(
     settings = settings_in(environment, monkeypatch)
     assert settings.hub_repo == settings.model_name
     assert (settings.hugging_face_hub_token is not None) is bool(spec)
+
+
+def warmup_of(source: Manifest, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return what a warm-up reads that is to bring a model from `source`; every secret is `secret`."""
+    llmservice, settings = make_llmservice(source=source), make_settings(allowedEndpoints=ENDPOINTS)
+    job = manifest_of(desired(llmservice, cached(llmservice, settings), settings, NOW).manifests, "Job")
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    return settings_in({item["name"]: item.get("value", "secret") for item in container["env"]}, monkeypatch)
+
+
+def test_the_warm_up_takes_every_variable_of_an_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = warmup_of(HTTP_SOURCE, monkeypatch)
+    assert (read.http_url, read.http_sha256) == (HTTP_SOURCE["http"]["url"], HTTP_SOURCE["http"]["sha256"])
+    assert read.http_token is not None
+    assert read.endpoints == ENDPOINTS
+    assert read.model_name == "https://models.example.com/gemma-3-270m.tar.gz"
+
+
+def test_the_warm_up_takes_every_variable_of_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = warmup_of(S3_SOURCE, monkeypatch)
+    assert (read.s3_uri, read.s3_endpoint) == ("s3://models/gemma/270m", "http://minio.storage:9000")
+    assert read.s3_region == "eu-west-1"
+    assert None not in (read.aws_access_key_id, read.aws_secret_access_key, read.aws_session_token)
+    assert read.model_name == "s3://models/gemma/270m"
+
+
+def test_the_warm_up_of_a_public_bucket_asks_aws_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = warmup_of({"s3": {"uri": "s3://models"}}, monkeypatch)
+    assert read.s3_endpoint == "https://s3.us-east-1.amazonaws.com"
+    assert (read.aws_access_key_id, read.aws_secret_access_key) == (None, None)
+
+
+def test_the_server_checks_the_digest_of_files_that_no_warm_up_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    llmservice = make_llmservice(source={"pvc": {"claimName": "models"}}, model={"digest": DIGEST})
+    config = manifest_of(desired(llmservice, Children(), make_settings(), NOW).manifests, "ConfigMap")
+    assert settings_in(config["data"], monkeypatch).expected_digest == DIGEST
+    assert "LLMSERVICE_EXPECTED_DIGEST" not in child("ConfigMap", {"model": {"digest": DIGEST}}, {})["data"]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a.example/b/c", "https://a.example/bc", "https://a.example/b/../c", "http://a.example/b"]
+)
+def test_both_programs_allow_the_same_addresses(url: str) -> None:
+    for listed in (["https://a.example/b"], ["https://a.example"], ["http://a.example:80"]):
+        assert endpoints.is_allowed(url, listed) is warmup_endpoints.is_allowed(url, listed)
 
 
 def test_the_operator_reads_the_verdict_that_the_warm_up_writes(

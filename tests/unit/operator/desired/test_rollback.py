@@ -12,6 +12,7 @@ from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 from tests.support.builders import (
     NOW,
+    STARTED,
     as_live,
     crashing_pod,
     make_llmservice,
@@ -55,6 +56,13 @@ def live(children: Children) -> str:
     return str(children.deployment["spec"]["template"]["metadata"]["labels"][names.REVISION_LABEL])
 
 
+def restarted_pod(owner: Manifest, message: str) -> Manifest:
+    """Return a pod whose server runs again after it ended once with this message."""
+    pod = crashing_pod(owner, number=1, restarts=1, exitCode=65, message=message)
+    pod["status"]["containerStatuses"][0]["state"] = {"running": {"startedAt": STARTED}}
+    return pod
+
+
 OWN_FAULTS = [
     pytest.param(crashing, {}, "CrashLoop", id="crash loop"),
     pytest.param(
@@ -67,6 +75,12 @@ OWN_FAULTS = [
         {},
         "ModelUnsupported",
         id="its own words",
+    ),
+    pytest.param(
+        lambda owner: restarted_pod(owner, '{"failure": {"reason": "PromptFailed", "message": "no"}}'),
+        {},
+        "PromptFailed",
+        id="a wrong answer, at once",
     ),
     pytest.param(
         lambda owner: waiting_pod(owner, "ImagePullBackOff", NOT_FOUND, 1), {}, "ImagePullFailed", id="no such image"

@@ -156,3 +156,26 @@ def test_going_back_to_an_earlier_spec_takes_what_this_operator_makes_of_it() ->
 def test_without_a_revision_that_is_kept_the_pods_are_rendered_anew() -> None:
     children = replace(serving(FIRST, BEFORE), revisions=())
     assert template(FIRST, children) != live(children)
+
+
+def windowed(schedule: str) -> LLMService:
+    return make_llmservice(upgradePolicy={"mode": "Window", "window": {"schedule": schedule, "durationSeconds": 3600}})
+
+
+def test_an_update_waits_for_its_window_and_the_operator_wakes_for_it() -> None:
+    service = windowed("0 4 * * *")
+    children = serving(service, BEFORE)
+    assert template(service, children) == live(children)
+    status, reason, message = update(service, children)
+    assert (status, reason) == ("True", "WaitingForWindow")
+    assert FIELDS in message
+    assert desired(service, children, AFTER, NOW).wake_after_seconds == 55 * 60 + 55
+    assert desired(service, children, BEFORE, NOW).wake_after_seconds is None
+    assert template(asking(service, apply_update="now"), children) != live(children)
+
+
+def test_an_update_is_applied_while_its_window_is_open() -> None:
+    service = windowed("0 3 * * *")
+    children = serving(service, BEFORE)
+    assert template(service, children) != live(children)
+    assert update(service, children)[0] == "False"

@@ -187,6 +187,20 @@ def test_an_llmservice_that_is_being_deleted_says_so() -> None:
         pytest.param(
             [
                 ("AbleToScale", "True", "", ""),
+                (
+                    "ScalingActive",
+                    "False",
+                    "FailedGetPodsMetric",
+                    "the HPA was unable to compute the replica count: unable to get metric in_flight: unable to fetch "
+                    "metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered",
+                ),
+            ],
+            ("False", "MetricsAPIMissing"),
+            id="no adapter",
+        ),
+        pytest.param(
+            [
+                ("AbleToScale", "True", "", ""),
                 ("ScalingActive", "False", "FailedGetPodsMetric", "no metrics returned from custom metrics API"),
             ],
             ("False", "MetricMissing"),

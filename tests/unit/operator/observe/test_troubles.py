@@ -12,8 +12,11 @@ from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe import observe
 from llmservice_operator.schema import LLMService
 from tests.support.builders import (
+    COMMIT,
+    DIGEST,
     NOW,
     STARTED,
+    cached,
     caching,
     crashing_pod,
     ended_pod,
@@ -27,6 +30,7 @@ from tests.support.builders import (
     unschedulable_pod,
     waiting_pod,
 )
+from tests.support.specs import HTTP_SOURCE
 
 SETTINGS = make_settings()
 IMAGE = "registry.example.com/llmservice/server:1.0.0"
@@ -437,3 +441,32 @@ def test_a_smaller_cache_than_there_is_is_ignored_and_said() -> None:
     status = observe(make_llmservice(cache={"size": "1Gi"}), children, SETTINGS, NOW)
     assert conditions(status)["Ready"] == ("True", "AllReplicasReady")
     assert message(status, "ModelCached").endswith("; spec.cache.size 1Gi is ignored: it has 50Gi")
+
+
+def test_files_with_another_digest_than_asked_for_are_told_with_both() -> None:
+    wanted = "sha256:" + "cd" * 32
+    llmservice = make_llmservice(model={"digest": wanted})
+    status = observe(llmservice, cached(make_llmservice(), SETTINGS), SETTINGS, NOW)
+    found = conditions(status)
+    assert found["ModelCached"] == ("False", "DigestMismatch")
+    assert found["Ready"] == ("False", "DigestMismatch")
+    assert found["Stalled"] == ("True", "DigestMismatch")
+    assert f"have {DIGEST}, not {wanted}" in message(status, "ModelCached")
+    assert status["model"] == {"ref": "google/gemma-3-270m", "resolvedRevision": COMMIT, "digest": DIGEST}
+
+
+def test_a_server_that_finds_another_digest_is_told_like_a_warm_up() -> None:
+    pod = crashing_pod(deployment(), exitCode=65, message=said("DigestMismatch"))
+    status = observe(make_llmservice(), starting(pod), SETTINGS, NOW)
+    assert conditions(status)["ModelCached"] == ("False", "DigestMismatch")
+
+
+def test_an_archive_that_is_being_unpacked_is_told_so() -> None:
+    settings = make_settings(allowedEndpoints=["https://huggingface.co", "https://models.example.com"])
+    llmservice = make_llmservice(source=HTTP_SOURCE)
+    children = caching(llmservice, settings)
+    report = {"phase": "Unpacking", "progress": {"done": 5, "total": 10, "unit": "bytes"}}
+    reports = {children.pods[0]["metadata"]["name"]: report}
+    status = observe(llmservice, replace(children, reports=reports), settings, NOW)
+    assert status["progress"] == "cache 50%"
+    assert message(status, "ModelCached") == "Wait: https://models.example.com/gemma-3-270m.tar.gz is being unpacked"
