@@ -83,6 +83,8 @@ def _verified(file: RemoteFile, path: Path) -> str | None:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     if file.sha256 is not None:
         return sha256 if sha256 == file.sha256 else None
+    if file.git_blob_id is None:
+        return sha256
     # Small files have no sha256 on record, but the id that git gives their content.
     blob = hashlib.sha1(b"blob %d\0" % file.size + path.read_bytes(), usedforsecurity=False)
-    return sha256 if file.git_blob_id in (None, blob.hexdigest()) else None
+    return sha256 if file.git_blob_id == blob.hexdigest() else None

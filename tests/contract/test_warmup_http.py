@@ -113,6 +113,19 @@ def test_a_second_warm_up_asks_nobody(place: Place) -> None:
     assert place.web.requests == []
 
 
+def test_weights_are_never_read_into_memory_whole(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.archive()
+    read_bytes = Path.read_bytes
+
+    def small(path: Path) -> bytes:
+        assert path.stat().st_size < 1 << 20, f"{path} was read whole"
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", small)
+
+    assert place.warm_up() == 0
+
+
 def test_nothing_but_what_a_replica_reads_is_unpacked(place: Place) -> None:
     for name in ("README.md", "modeling_tiny.py", "pytorch_model.bin"):
         (place.model / name).write_bytes(b"not wanted")
