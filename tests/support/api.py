@@ -190,6 +190,17 @@ def writes(plane: ControlPlane, namespace: str | None = None) -> list[str]:
     ]
 
 
+def writes_of(plane: ControlPlane, user: str) -> list[str]:
+    """Return what `user` has written so far to anything but Leases, from the audit log, in the words of `writes`."""
+    return [
+        _in_words(entry)
+        for entry in _audited(plane)
+        if entry["user"]["username"] == user
+        and entry["verb"] not in ("get", "list", "watch")
+        and entry.get("objectRef", {}).get("resource") != "leases"
+    ]
+
+
 def denied(plane: ControlPlane, user: str) -> list[str]:
     """Return the requests of `user` that its rights did not allow, from the audit log, in the words of `writes`."""
     forbidden = 403
