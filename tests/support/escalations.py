@@ -38,7 +38,8 @@ class Attempt:
     def llmservice(self) -> Manifest:
         """The LLMService to create."""
         spec = _merged(_PLAIN, self.spec)
-        if self.spec.get("model", {}).get("source", {}).get("pvc"):
+        source = self.spec.get("model", {}).get("source", {})
+        if source and "huggingFace" not in source:
             spec["model"]["source"].pop("huggingFace")
         body = {
             "apiVersion": "llmservice.dev/v1alpha1",

@@ -116,7 +116,8 @@ def _of_child(name: str, uid: str, child: Manifest, allowed: Allowed) -> Iterato
         case "ControllerRevision":
             yield from _of_pod(name, child["data"]["template"], allowed)
             yield from _of_variables(child["data"]["environment"])
-        case "ConfigMap":
+        # The others are files of golden prompts.
+        case "ConfigMap" if meta["name"] != f"{name}-proven" and "prompts.json" not in child["data"]:
             yield from _of_variables(child["data"])
         case "Service":
             yield from _of_service(name, child)
@@ -167,18 +168,22 @@ def _of_container(name: str, container: Manifest, allowed: Allowed) -> Iterator[
     plain = {item["name"]: item["value"] for item in container.get("env", ()) if "valueFrom" not in item}
     yield from _of_variables(plain)
     yield from (f"expands {text}" for text in plain.values() if "$(" in text.replace("$$", ""))
-    for item in container.get("env", ()):
-        secret = item.get("valueFrom", {}).get("secretKeyRef", {}).get("name")
-        yield from _unless("valueFrom" not in item or secret in allowed.secrets, f"reads {item.get('valueFrom')}")
+    for source in (item["valueFrom"] for item in container.get("env", ()) if "valueFrom" in item):
+        secret = source.get("secretKeyRef", {}).get("name")
+        is_own = source.get("fieldRef", {}).get("fieldPath") == _OWN_REVISION
+        yield from _unless(is_own or secret in allowed.secrets, f"reads {source}")
 
 
-_MOUNTS = {"/cache", "/model", "/tmp", "/dev/shm", "/etc/llmservice/api-keys"}
+_MOUNTS = {"/cache", "/model", "/tmp", "/dev/shm", "/etc/llmservice/api-keys", "/etc/llmservice/verification"}
+_OWN_REVISION = "metadata.labels['llmservice.dev/revision']"
 
 
 def _of_volume(volume: Manifest, allowed: Allowed) -> Iterator[str]:
     (kind,) = volume.keys() - {"name"}
     claim, secret = volume.get("persistentVolumeClaim", {}), volume.get("secret", {})
-    yield from _surplus("volume", [kind], {"emptyDir", "persistentVolumeClaim", "secret"})
+    yield from _surplus("volume", [kind], {"emptyDir", "persistentVolumeClaim", "secret", "projected"})
+    projected = [source for each in volume.get("projected", {}).get("sources", ()) for source in each]
+    yield from _surplus("projected", projected, {"configMap"})
     yield from _surplus("claim", [claim["claimName"]] if claim else [], allowed.claims)
     yield from _surplus("secret", [secret["secretName"]] if secret else [], allowed.secrets)
 
