@@ -36,8 +36,8 @@ def main() -> int:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     with tempfile.TemporaryDirectory() as folder, control_plane(Path(folder)) as plane, mortal_operators():
         found = asyncio.run(_run(plane, commit, arguments.kinds, arguments.parts))
+    failures = sum(bool(outcome.complaint) for outcomes in found.values() for outcome in outcomes)
     counts = {kind: len(outcomes) for kind, outcomes in found.items()}
-    failures = sum(len(_told(outcomes)) for outcomes in found.values())
     print(json.dumps({**counts, "failures": failures}), flush=True)
     return 1 if failures else 0
 
@@ -56,9 +56,10 @@ async def _run(plane: ControlPlane, commit: str, kinds: list[str], names: list[s
             began = time.monotonic()
             mine = await _outcomes(plane, part)
         found[kind] += mine
-        bad = _told(mine)
-        said = f"{key}: {len(mine)} plans, {len(bad)} failed, {time.monotonic() - began:.0f} s"
-        print(said, *bad, sep="\n", file=sys.stderr, flush=True)
+        bad = [outcome for outcome in mine if outcome.complaint]
+        said = [f"{key}: {len(mine)} plans, {len(bad)} failed, {time.monotonic() - began:.0f} s"]
+        said += [f"{outcome.plan}: {outcome.complaint}" for outcome in bad]
+        print("\n".join(said), file=sys.stderr, flush=True)
         if not bad:
             _note(commit, key, mine)
 
@@ -68,10 +69,6 @@ async def _run(plane: ControlPlane, commit: str, kinds: list[str], names: list[s
                 if any(name in part.name for name in names):
                     tasks.create_task(one(kind, part))
     return found
-
-
-def _told(outcomes: list[Outcome]) -> list[str]:
-    return [f"{outcome.plan}: {outcome.complaint}" for outcome in outcomes if outcome.complaint]
 
 
 async def _outcomes(plane: ControlPlane, part: Part) -> list[Outcome]:
