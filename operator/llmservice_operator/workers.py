@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from llmservice_operator import metrics
-from llmservice_operator.cluster.errors import ApiError
+from llmservice_operator.cluster.errors import ApiError, NotLeadingError
 from llmservice_operator.cluster.interface import OutdatedError, OwnerGoneError
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.work_queue import WorkQueue
@@ -21,6 +21,8 @@ Complain = Callable[[Key, Exception], None]
 """Tells people about a reconcile that failed through our own fault."""
 
 STUCK_FACTOR: Final = 3.0
+NOT_LEADING_SECONDS: Final = 0.5
+"""How long a worker pauses that was not allowed to write: about as long as the next try for the Lease takes."""
 
 
 class Workers:
@@ -81,6 +83,12 @@ class Workers:
         except OutdatedError as outdated:
             logger.debug("looking again", llmservice=str(key), why=str(outdated))
             self._queue.retry(key, outdated.retry_after_seconds)
+            return "requeue"
+        except NotLeadingError:
+            # The Lease is renewed in a moment, or this worker is cancelled. The others of the queue would fare no
+            # better, and a back-off would outlast the pause.
+            self._queue.add(key)
+            await asyncio.sleep(NOT_LEADING_SECONDS)
             return "requeue"
         except ApiError as error:
             self._fail(key, error.message, error.retry_after_seconds or 0.0)

@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from llmservice_operator.cluster.errors import BusyError
+import pytest
+
+from llmservice_operator import workers
+from llmservice_operator.cluster.errors import BusyError, NotLeadingError
 from llmservice_operator.cluster.interface import OutdatedError, OwnerGoneError
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.work_queue import WorkQueue
@@ -20,10 +23,10 @@ async def working(
     """Run workers while the body does; yield their queue and what they complained about."""
     queue: WorkQueue[Key] = WorkQueue()
     complaints: list[Exception] = []
-    workers = Workers(
+    crew = Workers(
         queue, reconcile, lambda _, error: complaints.append(error), count=count, timeout_seconds=timeout_seconds
     )
-    task = asyncio.create_task(workers.run())
+    task = asyncio.create_task(crew.run())
     try:
         async with asyncio.timeout(5):
             yield queue, complaints
@@ -46,6 +49,45 @@ async def test_an_exception_is_told_and_the_worker_goes_on() -> None:
         queue.add(OTHER)
         await done.wait()
     assert isinstance(complaints[0], ZeroDivisionError)
+
+
+async def test_without_the_lease_the_queue_is_not_worked_off_in_vain() -> None:
+    attempts: list[Key] = []
+    has_tried = asyncio.Event()
+
+    async def reconcile(key: Key) -> None:
+        attempts.append(key)
+        has_tried.set()
+        raise NotLeadingError("this replica does not lead")
+
+    async with working(reconcile) as (queue, _):
+        queue.add(KEY)
+        queue.add(OTHER)
+        await has_tried.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert attempts == [KEY]
+    assert len(queue) == 2
+
+
+async def test_with_the_lease_again_it_goes_on_without_a_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "NOT_LEADING_SECONDS", 0)
+    attempts: list[Key] = []
+    done = asyncio.Event()
+
+    async def reconcile(key: Key) -> None:
+        attempts.append(key)
+        if len(attempts) == 1:
+            raise NotLeadingError("this replica does not lead")
+        if key == KEY:
+            done.set()
+
+    async with working(reconcile) as (queue, complaints):
+        queue.add(KEY)
+        queue.add(OTHER)
+        await done.wait()
+    assert attempts == [KEY, OTHER, KEY]
+    assert complaints == []
 
 
 async def test_a_failed_reconcile_is_tried_again() -> None:
