@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
-from llmservice_operator.schema.references import SecretKeyReference
+from llmservice_operator.schema.references import SecretKeyReference, SecretReference
 from llmservice_operator.schema.source import ClaimSource, HttpSource, HuggingFaceSource, ImageSource, S3Source
 
 
@@ -64,7 +64,6 @@ def _from_web(http: HttpSource, values: Effective) -> Download:
 
 
 def _from_bucket(s3: S3Source) -> Download:
-    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     return Download(
         title=s3.ref,
         key={"endpoint": s3.address, "uri": s3.ref},
@@ -73,12 +72,7 @@ def _from_bucket(s3: S3Source) -> Download:
             "LLMSERVICE_S3_ENDPOINT": s3.address,
             "LLMSERVICE_S3_REGION": s3.region,
         },
-        secrets=[]
-        if s3.credentials_secret_ref is None
-        else [
-            *(_variable(name, s3.credentials_secret_ref.name, name) for name in keys),
-            _variable("AWS_SESSION_TOKEN", s3.credentials_secret_ref.name, "AWS_SESSION_TOKEN", optional=True),
-        ],
+        secrets=_keys(s3.credentials_secret_ref),
     )
 
 
@@ -86,6 +80,16 @@ def _token(variable: str, reference: SecretKeyReference | None) -> list[Manifest
     return [] if reference is None else [_variable(variable, reference.name, reference.key)]
 
 
+def _keys(reference: SecretReference | None) -> list[Manifest]:
+    """Return the variables that every client of S3 reads; only temporary keys have the third."""
+    if reference is None:
+        return []
+    needed = [_variable(name, reference.name, name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    return [*needed, _variable("AWS_SESSION_TOKEN", reference.name, "AWS_SESSION_TOKEN", optional=True)]
+
+
 def _variable(variable: str, secret: str, key: str, *, optional: bool = False) -> Manifest:
     reference: Manifest = {"name": secret, "key": key}
-    return {"name": variable, "valueFrom": {"secretKeyRef": {**reference, "optional": True} if optional else reference}}
+    if optional:
+        reference["optional"] = True
+    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
