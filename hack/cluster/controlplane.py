@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -148,7 +148,11 @@ class ControlPlane:
     def start(self) -> None:
         """Start the components that do not run; return when the API answers and the controllers work."""
         self.prepare()
+        first = ("etcd", "kube-apiserver")
         for component in binaries.CONTROL_PLANE:
+            if component not in first:
+                # They give up for good where they find no rights yet for a few seconds.
+                self._wait_for("/readyz", READY_SECONDS, first)
             self.start_component(component)
         self.wait_ready()
 
@@ -213,14 +217,17 @@ class ControlPlane:
         Raises:
             Trouble: a component died, or it took longer than `timeout_seconds`.
         """
-        deadline = time.monotonic() + timeout_seconds
         for path in ("/readyz", "/api/v1/namespaces/default/serviceaccounts/default"):
-            while not self._answers(path):
-                self._explain_death()
-                if time.monotonic() > deadline:
-                    log = processes.tail(self.log("kube-apiserver"))
-                    raise Trouble(f"the API server did not answer {path} in {timeout_seconds:.0f} s:\n{log}")
-                time.sleep(0.05)
+            self._wait_for(path, timeout_seconds, binaries.CONTROL_PLANE)
+
+    def _wait_for(self, path: str, timeout_seconds: float, components: Iterable[str]) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while not self._answers(path):
+            self._explain_death(components)
+            if time.monotonic() > deadline:
+                log = processes.tail(self.log("kube-apiserver"))
+                raise Trouble(f"the API server did not answer {path} in {timeout_seconds:.0f} s:\n{log}")
+            time.sleep(0.05)
 
     def is_ready(self) -> bool:
         """Tell whether the API server says so."""
@@ -244,8 +251,8 @@ class ControlPlane:
         except (urllib.error.URLError, OSError):
             return False
 
-    def _explain_death(self) -> None:
-        for component in binaries.CONTROL_PLANE:
+    def _explain_death(self, components: Iterable[str]) -> None:
+        for component in components:
             if self.process(component) is None:
                 raise Trouble(f"{component} ended by itself:\n{processes.tail(self.log(component))}")
 

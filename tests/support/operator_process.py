@@ -1,4 +1,4 @@
-"""`python3 -m llmservice_operator run` as a process of its own, as the container starts it; and several side by side."""
+"""The operator as a process of its own: as the container starts it, or as one of several replicas."""
 
 import asyncio
 import os
