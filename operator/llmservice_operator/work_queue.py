@@ -17,7 +17,8 @@ from llmservice_operator import metrics
 K = TypeVar("K", bound=Hashable)
 
 FIRST_BACKOFF_SECONDS: Final = 0.005
-LONGEST_BACKOFF_SECONDS: Final = 1000.0
+LONGEST_BACKOFF_SECONDS: Final = 20.0
+"""Short, because after an outage nothing else says that it is over: half a minute later all is to be right again."""
 _NAME: Final = metrics.CONTROLLER
 
 

@@ -23,7 +23,7 @@ from llmservice_operator.manifest import Manifest
 logger = structlog.get_logger(__name__)
 
 FIRST_BACKOFF_SECONDS: Final = 0.2
-LONGEST_BACKOFF_SECONDS: Final = 30.0
+LONGEST_BACKOFF_SECONDS: Final = 10.0
 
 
 class Informer:

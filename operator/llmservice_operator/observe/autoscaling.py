@@ -26,6 +26,9 @@ def autoscaling_active(situation: Situation) -> Finding:
     if able["status"] == "False":
         return _failed(Reason.SCALER_FAILED, "Look at the HorizontalPodAutoscaler", able)
     active = condition(autoscaler, "ScalingActive")
+    if not active:
+        # What it does first is to bring the replicas within its bounds, and for that it needs no metrics.
+        return unknown("Wait: the autoscaler has not looked at its metrics yet")
     if active.get("status") == "False" and active.get("reason") != "ScalingDisabled":
         return _without_metrics(active)
     limited = condition(autoscaler, "ScalingLimited")

@@ -169,6 +169,11 @@ def test_an_llmservice_that_is_being_deleted_says_so() -> None:
         pytest.param(
             [("AbleToScale", "True", "", ""), ("ScalingActive", "True", "", "")], ("True", "Active"), id="fine"
         ),
+        pytest.param(
+            [("AbleToScale", "True", "SucceededRescale", "")],
+            ("Unknown", "NotYetObserved"),
+            id="only moved",
+        ),
         pytest.param([("AbleToScale", "False", "FailedGetScale", "no")], ("False", "ScalerFailed"), id="no target"),
         pytest.param(
             [
@@ -209,6 +214,7 @@ def test_an_llmservice_that_is_being_deleted_says_so() -> None:
         pytest.param(
             [
                 ("AbleToScale", "True", "", ""),
+                ("ScalingActive", "True", "", ""),
                 ("ScalingLimited", "True", "TooManyReplicas", "the desired count is more"),
             ],
             ("True", "LimitReached"),
