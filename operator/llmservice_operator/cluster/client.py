@@ -28,7 +28,8 @@ WATCH_SECONDS: Final = 290
 """How long one watch may last before the server ends it; the informer then goes on from where it was."""
 SILENCE_SECONDS: Final = 90.0
 """The server sends a bookmark about once a minute: a stream that is silent for longer is dead, whatever TCP says."""
-PAGE_SIZE: Final = 500
+PAGE_SIZE: Final = 100
+"""Objects in one page of a list. Pages of all kinds are in memory at the same time at the start, parsed and not."""
 APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
 
