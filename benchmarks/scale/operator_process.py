@@ -12,10 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.scale.played_cluster import OPERATOR, OPERATOR_NAMESPACE
 from cluster import processes
 from cluster.controlplane import ControlPlane
+from cluster.trouble import Trouble
 from llmservice_operator import names
 
 ROOT = Path(__file__).parents[2]
@@ -54,34 +56,33 @@ class OperatorProcess:
 
         Raises:
             TimeoutError: it took longer.
+            Trouble: it ended by itself.
         """
         async with asyncio.timeout(within_seconds), aiohttp.ClientSession() as session:
-            while not await self._is_synced(session, services):
-                if not self._process.is_running():
-                    raise RuntimeError(f"the operator ended by itself:\n{processes.tail(self._log)}")
+            while not await self._is_synced(session, services):  # noqa: ASYNC110 - another process sets no event
                 await asyncio.sleep(LOOK_SECONDS)
         return time.monotonic() - self._started_at
 
     async def _is_synced(self, session: aiohttp.ClientSession, services: int) -> bool:
+        if not self._process.is_running():
+            raise Trouble(
+                f"the operator ended by itself; is port {names.OPERATOR_PORT} free?\n{processes.tail(self._log)}"
+            )
         try:
             async with session.get(f"{URL}/readyz") as ready, session.get(f"{URL}/metrics") as metrics:
-                said = await metrics.text()
-                return (
-                    ready.status == 200
-                    and _total(said, "llmservice_operator_leader") == 1
-                    and (
-                        _total(said, "controller_runtime_reconcile_total") >= services
-                        and _total(said, "workqueue_depth") == 0
-                        and _total(said, "controller_runtime_active_workers") == 0
-                    )
-                )
+                page = await metrics.text()
         except aiohttp.ClientError:
             return False
+        has_reconciled_all = _total(page, "controller_runtime_reconcile_total") >= services
+        is_at_work = _total(page, "workqueue_depth") + _total(page, "controller_runtime_active_workers") > 0
+        leads = _total(page, "llmservice_operator_leader") == 1
+        return ready.status == 200 and leads and has_reconciled_all and not is_at_work
 
 
-def _total(metrics: str, name: str) -> float:
+def _total(page: str, name: str) -> float:
     """Return the sum of a metric over its labels."""
-    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", metrics, re.MULTILINE))
+    samples = (sample for family in text_string_to_metric_families(page) for sample in family.samples)
+    return sum(sample.value for sample in samples if sample.name == name)
 
 
 @asynccontextmanager

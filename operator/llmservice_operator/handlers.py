@@ -78,7 +78,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.networking.error_backoffs = JitteredBackoffs()
     settings.networking.request_timeout = 30.0
     settings.networking.connect_timeout = 5.0
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 100
     settings.watching.inactivity_timeout = 90.0
 
 

@@ -32,7 +32,8 @@ SILENCE_SECONDS: Final = 45.0
 Short, because what happens meanwhile is seen only after it: with the server's usual minute it would be too late for
 somebody who waits.
 """
-PAGE_SIZE: Final = 500
+PAGE_SIZE: Final = 100
+"""Objects in one page of a list. Pages of all kinds are in memory at the same time at the start, parsed and not."""
 APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
 
