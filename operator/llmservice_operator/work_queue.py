@@ -39,7 +39,8 @@ class WorkQueue(Generic[K]):
         self._queued: dict[K, tuple[Priority, float]] = {}
         self._processing: set[K] = set()
         self._again: dict[K, Priority] = {}
-        self._failures: dict[K, int] = {}
+        self._failures: dict[K, tuple[int, float]] = {}
+        """How often in a row, and since when."""
         self._timers: dict[K, tuple[float, asyncio.TimerHandle]] = {}
         self._wakers: deque[asyncio.Future[None]] = deque()
 
@@ -78,11 +79,15 @@ class WorkQueue(Generic[K]):
     def retry(self, key: K, at_least_seconds: float = 0.0) -> float:
         """Ask for `key` again after its back-off, which doubles with each failure in a row; return the delay in
         seconds.
+
+        It is at most twice as long as the failures have lasted: changes that come meanwhile are tried, too, and in a
+        rollout twenty may fail within a second.
         """
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
+        failures, since = self._failures.get(key, (0, self._clock()))
+        self._failures[key] = failures + 1, since
         backoff = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 30))
-        delay = max(backoff, at_least_seconds)
+        lasted = max(FIRST_BACKOFF_SECONDS, 2 * (self._clock() - since))
+        delay = max(min(backoff, lasted), at_least_seconds)
         metrics.QUEUE_RETRIES.labels(_NAME).inc()
         self.add_after(key, delay)
         return delay

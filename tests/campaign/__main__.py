@@ -36,12 +36,10 @@ def main() -> int:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     with tempfile.TemporaryDirectory() as folder, control_plane(Path(folder)) as plane, mortal_operators():
         found = asyncio.run(_run(plane, commit, arguments.kinds, arguments.parts))
-    failed = [outcome for outcomes in found.values() for outcome in outcomes if outcome.complaint]
-    for outcome in failed:
-        print(f"{outcome.plan}: {outcome.complaint}")
+    failures = sum(bool(outcome.complaint) for outcomes in found.values() for outcome in outcomes)
     counts = {kind: len(outcomes) for kind, outcomes in found.items()}
-    print(json.dumps({**counts, "failures": len(failed)}), flush=True)
-    return 1 if failed else 0
+    print(json.dumps({**counts, "failures": failures}), flush=True)
+    return 1 if failures else 0
 
 
 async def _run(plane: ControlPlane, commit: str, kinds: list[str], names: list[str]) -> dict[str, list[Outcome]]:
@@ -58,9 +56,10 @@ async def _run(plane: ControlPlane, commit: str, kinds: list[str], names: list[s
             began = time.monotonic()
             mine = await _outcomes(plane, part)
         found[kind] += mine
-        bad = sum(bool(outcome.complaint) for outcome in mine)
-        said = f"{key}: {len(mine)} plans, {bad} failed, {time.monotonic() - began:.0f} s"
-        print(said, file=sys.stderr, flush=True)
+        bad = [outcome for outcome in mine if outcome.complaint]
+        said = [f"{key}: {len(mine)} plans, {len(bad)} failed, {time.monotonic() - began:.0f} s"]
+        said += [f"{outcome.plan}: {outcome.complaint}" for outcome in bad]
+        print("\n".join(said), file=sys.stderr, flush=True)
         if not bad:
             _note(commit, key, mine)
 

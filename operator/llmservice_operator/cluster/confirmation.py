@@ -1,8 +1,8 @@
-"""Is what was listed still so? Asked live before the first write for an LLMService that came with a list.
+"""Is what was listed still so? Asked live before the first write for an LLMService that was there at the start.
 
 A list may come from an API server that lags behind, or was put back in time: what is decided from it alone could apply
 again what was taken back, or delete what is in use. After that look the store knows what is there now, and never goes
-back. An LLMService that a watch told of is younger than every list, and so are its children.
+back, whatever later lists say. An LLMService that a watch told of is younger than the first lists, as are its children.
 """
 
 from llmservice_operator import names
@@ -25,11 +25,11 @@ class Confirmation:
         """Their uids."""
 
     def doubt(self) -> None:
-        """Confirm every LLMService anew: some kind was listed."""
+        """Take every LLMService there is for one that was only listed: some kind was listed for the first time."""
         self._listed = {entry.uid for entry in self._store.all(LLMSERVICES)}
 
     async def confirm(self, owner: Manifest) -> None:
-        """Read an LLMService and its children live, unless that was done since the last list.
+        """Read an LLMService and its children live, once, if it was only listed so far.
 
         Raises:
             OutdatedError: something is otherwise than it was listed; the store has it now.

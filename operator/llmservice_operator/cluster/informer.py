@@ -37,7 +37,7 @@ class Informer:
         *,
         namespace: str | None = None,
         label_selector: str | None = None,
-        on_list: Callable[[], None] = lambda: None,
+        on_first_list: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ):
         self._client = client
@@ -45,7 +45,7 @@ class Informer:
         self._resource = resource
         self._namespace = namespace
         self._label_selector = label_selector
-        self._on_list = on_list
+        self._on_first_list = on_first_list
         self._sleep = sleep
         self._heard_at = self._acted_at = time.monotonic()
         self._failures = 0
@@ -96,7 +96,8 @@ class Informer:
         self._store.replace(self._resource, self._namespace, entries, int(resource_version))
         self._resource_version = resource_version
         self._heard()
-        self._on_list()
+        if not self.has_listed.is_set():
+            self._on_first_list()
         self.has_listed.set()
 
     async def _watch(self) -> None:

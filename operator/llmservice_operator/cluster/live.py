@@ -53,7 +53,7 @@ class LiveCluster:
                 resource,
                 namespace=namespace,
                 label_selector=None if resource == LLMSERVICES else names.CHILDREN_LABEL_SELECTOR,
-                on_list=self._confirmation.doubt,
+                on_first_list=self._confirmation.doubt,
             )
             for namespace in scopes
             for resource in (*CHILDREN, LLMSERVICES)

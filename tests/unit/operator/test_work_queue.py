@@ -61,13 +61,27 @@ async def test_a_dropped_timer_does_not_fire() -> None:
 
 
 async def test_back_off_doubles_up_to_a_bound_and_ends_with_success() -> None:
-    queue: WorkQueue[str] = WorkQueue()
-    delays = [queue.retry("a") for _ in range(20)]
+    now = 0.0
+    queue: WorkQueue[str] = WorkQueue(clock=lambda: now)
+    delays = []
+    for _ in range(20):
+        delays.append(queue.retry("a"))
+        now += delays[-1]
     assert delays[:4] == [0.005, 0.01, 0.02, 0.04]
     assert delays[-1] == LONGEST_BACKOFF_SECONDS
     queue.forget("a")
     assert queue.retry("a") == 0.005
     assert queue.retry("a", at_least_seconds=7) == 7
+    queue.close()
+
+
+async def test_many_failures_at_once_do_not_push_the_next_attempt_far_away() -> None:
+    now = 0.0
+    queue: WorkQueue[str] = WorkQueue(clock=lambda: now)
+    for _ in range(20):
+        now += 0.1
+        delay = queue.retry("a")
+    assert 1 < delay < 4
     queue.close()
 
 
