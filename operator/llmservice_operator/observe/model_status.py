@@ -52,6 +52,8 @@ def cache(situation: Situation) -> Manifest | None:
             "state": "Cached" if found.facts else "Pending" if found.job is None else "Warming",
             "bytesDone": done.done if done else None,
             "bytesTotal": done.total if done else None,
+            "bytesPerSecond": done.per_second if done else None,
+            "secondsLeft": done.seconds_left if done else None,
         }
     )
 

@@ -1,8 +1,10 @@
 """How far a download or a rollout is: for people, in numbers that are kept out of every message."""
 
+import math
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from llmservice_operator.children import Children
 from llmservice_operator.desired.cached_model import CachedModel, pods_of
@@ -16,6 +18,7 @@ class _Progress(BaseModel):
     done: NonNegativeInt
     total: NonNegativeInt
     unit: str
+    eta_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class _Report(BaseModel):
@@ -36,15 +39,21 @@ class Steps:
 
 @dataclass(frozen=True)
 class Bytes:
-    """How much of a download is done."""
+    """How much of a download is done, and how long the rest will take, where that is known."""
 
     done: int
     total: int
+    seconds_left: int | None = None
 
     @property
     def percent(self) -> int:
         """Whole percent, rounded down: 100 means all."""
         return min(100, 100 * self.done // self.total)
+
+    @property
+    def per_second(self) -> int | None:
+        """The rate since the download began."""
+        return (self.total - self.done) // self.seconds_left if self.seconds_left else None
 
 
 def warmup_phase(cache: CachedModel, children: Children) -> str | None:
@@ -58,14 +67,15 @@ def warmup_bytes(cache: CachedModel, children: Children) -> Bytes | None:
     report = _report(cache, children)
     if report is None or report.progress is None or report.progress.unit != "bytes" or report.progress.total == 0:
         return None
-    return Bytes(report.progress.done, report.progress.total)
+    left = report.progress.eta_seconds
+    return Bytes(report.progress.done, report.progress.total, None if left is None else math.ceil(left))
 
 
 def progress(situation: Situation) -> str | None:
     """Return the text of the column Progress, or None when nothing is under way."""
     if situation.cache is not None and not situation.is_cached:
         done = warmup_bytes(situation.cache, situation.children)
-        return f"cache {done.percent}%" if done else None
+        return _downloaded(done) if done else None
     rollout = situation.rollout
     is_asked_for = not situation.problems and not situation.is_suspended
     verifying = verification(situation)
@@ -74,6 +84,14 @@ def progress(situation: Situation) -> str | None:
     if is_asked_for and rollout.is_observed and not rollout.is_rolled_out:
         return f"rollout {rollout.updated_replicas}/{rollout.wanted_replicas}"
     return None
+
+
+def _downloaded(done: Bytes) -> str:
+    if not done.seconds_left:
+        return f"cache {done.percent}%"
+    hours, minutes = divmod(-(-done.seconds_left // 60), 60)
+    left = f"{done.seconds_left}s" if done.seconds_left < 60 else f"{hours}h{minutes}m" if hours else f"{minutes}m"
+    return f"cache {done.percent}%, {left} left"
 
 
 def verification(situation: Situation) -> Steps | None:

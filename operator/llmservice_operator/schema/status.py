@@ -48,6 +48,12 @@ class CacheStatus(Reported):
     state: str | None = Field(None, description="Cached, Warming while the warm-up Job is there, or Pending.")
     bytes_done: Int64 | None = Field(None, description="Bytes downloaded so far; present during a download.")
     bytes_total: Int64 | None = Field(None, description="Bytes to download; present during a download.")
+    bytes_per_second: Int64 | None = Field(
+        None, description="Rate since the download began; present during a download, once there is one."
+    )
+    seconds_left: Int64 | None = Field(
+        None, description="Seconds that the rest of the download takes at that rate; present with it."
+    )
 
 
 class RevisionStatus(Reported):
@@ -125,7 +131,7 @@ class LLMServiceStatus(Reported):
     ready_replicas: Int32 | None = Field(None, description="Server pods that are ready.")
     updated_replicas: Int32 | None = Field(None, description="Server pods of the revision that the spec asks for.")
     ready_summary: str | None = Field(None, description="Ready of wanted replicas, such as 1/2.")
-    progress: str | None = Field(None, description="What is under way and how far, such as 'cache 63%'.")
+    progress: str | None = Field(None, description="What is under way and how far, such as 'cache 63%, 4m left'.")
     selector: str | None = Field(None, description="Label selector of the server pods, for the scale subresource.")
     url: str | None = Field(None, description="Address inside the cluster.")
     model: ModelStatus | None = Field(None, description="The model that is served.")

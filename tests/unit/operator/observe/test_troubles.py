@@ -339,6 +339,18 @@ def test_a_warm_up_between_two_attempts_says_why_the_last_one_failed() -> None:
             "Downloading",
             id="downloading",
         ),
+        *(
+            pytest.param(
+                {
+                    "phase": "Downloading",
+                    "progress": {"done": 639, "total": 1000, "unit": "bytes", "eta_seconds": left},
+                },
+                f"cache 63%{told}",
+                "Downloading",
+                id=f"{left} seconds left",
+            )
+            for left, told in ((41.2, ", 42s left"), (61, ", 2m left"), (4000, ", 1h7m left"), (0, ""), (None, ""))
+        ),
         pytest.param({"phase": "Quantizing", "progress": None}, None, "Quantizing", id="quantizing"),
         pytest.param({"phase": "Downloading", "progress": {"done": "x"}}, None, "Downloading", id="nonsense"),
         pytest.param(
@@ -356,6 +368,15 @@ def test_progress_is_a_number_in_its_own_field(report: Manifest, progress: str |
     assert status.get("progress") == progress
     assert conditions(status)["ModelCached"] == ("False", reason)
     assert "63" not in message(status, "ModelCached")
+
+
+def test_the_cache_tells_rate_and_time_left_of_a_download() -> None:
+    before = caching(make_llmservice(), SETTINGS)
+    progress = {"done": 400, "total": 1000, "unit": "bytes", "eta_seconds": 29.5}
+    reports = {before.pods[0]["metadata"]["name"]: {"phase": "Downloading", "progress": progress}}
+    cache = observe(make_llmservice(), replace(before, reports=reports), SETTINGS, NOW)["cache"]
+    assert (cache["bytesDone"], cache["bytesTotal"]) == (400, 1000)
+    assert (cache["bytesPerSecond"], cache["secondsLeft"]) == (20, 30)
 
 
 def test_a_deleted_volume_in_use_is_told_while_the_pods_serve_on() -> None:
