@@ -168,7 +168,7 @@ bench-rollout: images ## what clients notice of 20 changes of a service under lo
 	$(ENTER) $(PY) -m benchmarks.rollout --images $(IMAGE_REFS) $(BENCH)
 
 .PHONY: bench-scale
-bench-scale: env binaries ## a thousand services on a control plane whose nodes kwok plays (BENCH="--sizes 20 --idle-seconds 10" for less)
+bench-scale: env binaries ## a thousand services on nodes that kwok plays (half an hour; BENCH="--sizes 20 --idle-seconds 10" for less)
 	$(CLUSTER) build kwok
 	$(PY) -m benchmarks.scale $(BENCH)
 

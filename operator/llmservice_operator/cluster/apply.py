@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 import structlog
 
 from llmservice_operator import metrics, names
-from llmservice_operator.children import Refusal
+from llmservice_operator.children import Drift, Refusal
 from llmservice_operator.cluster import digest, errors, resources
 from llmservice_operator.cluster.belonging import Belonging, belonging, controller
 from llmservice_operator.cluster.client import Client
@@ -118,10 +118,17 @@ class Applier:
         # behind our back.
         body = _marked(manifest, body_hash)
         body["metadata"]["uid"] = entry.uid
+        found = await self._drift(resource, manifest) if applied_hash == body_hash else None
         await self._send(owner, resource, body, body_hash)
-        if applied_hash == body_hash:
-            return Applied(Outcome.REPAIRED, drift(manifest, entry.manifest))
-        return Applied(Outcome.UPDATED)
+        return Applied(Outcome.REPAIRED, found) if applied_hash == body_hash else Applied(Outcome.UPDATED)
+
+    async def _drift(self, resource: Resource, manifest: Manifest) -> Drift | None:
+        """Look live at what is about to be put back: the store keeps no managedFields, which name who changed it."""
+        meta = manifest["metadata"]
+        try:
+            return drift(manifest, await self._client.get(resource, meta["namespace"], meta["name"]))
+        except errors.NotFoundError:
+            return None
 
     async def _clear_away(self, owner: Manifest, resource: Resource, entry: Entry) -> NoReturn:
         """Delete an object that is ours by its name only, and have everything decided again.
@@ -148,8 +155,9 @@ class Applier:
         applied_hash = live["metadata"]["annotations"][names.APPLIED_HASH_ANNOTATION]
         body = _marked({**manifest, "spec": live["spec"]}, applied_hash)
         body["metadata"]["uid"] = entry.uid
+        found = await self._drift(resources.JOBS, {**manifest, "spec": live["spec"]})
         await self._send(owner, resources.JOBS, body, applied_hash)
-        return Applied(Outcome.REPAIRED, drift({**manifest, "spec": live["spec"]}, live))
+        return Applied(Outcome.REPAIRED, found)
 
     def _is_proven(self, manifest: Manifest, entry: Entry, body_hash: str) -> bool:
         """Whether the object still is as we applied it: by digest, or the first time after a start by comparing field

@@ -21,7 +21,7 @@ def _failure(pod: Manifest) -> Manifest | None:
     container = names.SERVER_CONTAINER if is_server else names.WARMUP_CONTAINER
     trouble = pods.why_it_ended(pod, container, Reason.CRASH_LOOP if is_server else Reason.WARMUP_FAILED)
     ended = pods.last_end(pod, container)
-    if trouble is None or "finishedAt" not in ended:
+    if trouble is None or not ended.get("finishedAt"):  # The API server says null where the kubelet says nothing.
         return None
     return {
         "reason": trouble.reason.value,
