@@ -114,13 +114,25 @@ class Applier:
             return await self._update_job(owner, manifest, entry)
         if applied_hash == body_hash and self._is_proven(manifest, entry, body_hash):
             return Applied(Outcome.UNCHANGED)
+        return await self._overwrite(owner, resource, manifest, entry, body_hash, is_repair=applied_hash == body_hash)
+
+    async def _overwrite(
+        self,
+        owner: Manifest,
+        resource: Resource,
+        manifest: Manifest,
+        entry: Entry,
+        body_hash: str,
+        *,
+        is_repair: bool,
+    ) -> Applied:
         # With the uid the API server takes this as an update only: should the object be gone, it is not made anew
         # behind our back.
         body = _marked(manifest, body_hash)
         body["metadata"]["uid"] = entry.uid
-        found = await self._drift(resource, manifest) if applied_hash == body_hash else None
+        found = await self._drift(resource, manifest) if is_repair else None
         await self._send(owner, resource, body, body_hash)
-        return Applied(Outcome.REPAIRED, found) if applied_hash == body_hash else Applied(Outcome.UPDATED)
+        return Applied(Outcome.REPAIRED if is_repair else Outcome.UPDATED, found)
 
     async def _drift(self, resource: Resource, manifest: Manifest) -> Drift | None:
         """Look live at what is about to be put back: the store keeps no managedFields, which name who changed it."""
@@ -153,11 +165,8 @@ class Applier:
         if is_subset(manifest["metadata"], live["metadata"]):
             return Applied(Outcome.UNCHANGED)
         applied_hash = live["metadata"]["annotations"][names.APPLIED_HASH_ANNOTATION]
-        body = _marked({**manifest, "spec": live["spec"]}, applied_hash)
-        body["metadata"]["uid"] = entry.uid
-        found = await self._drift(resources.JOBS, {**manifest, "spec": live["spec"]})
-        await self._send(owner, resources.JOBS, body, applied_hash)
-        return Applied(Outcome.REPAIRED, found)
+        kept = {**manifest, "spec": live["spec"]}
+        return await self._overwrite(owner, resources.JOBS, kept, entry, applied_hash, is_repair=True)
 
     def _is_proven(self, manifest: Manifest, entry: Entry, body_hash: str) -> bool:
         """Whether the object still is as we applied it: by digest, or the first time after a start by comparing field
