@@ -1,19 +1,21 @@
 """`make campaign`: every plan, resumable; the last line of stdout is the result as JSON.
 
-Parts that went well are noted in build/campaign.jsonl with the commit that they ran at, and are not run again at that
-commit.
+Parts that went well are noted in build/campaign.jsonl with the state of the files that they are about, and are not run
+again until one of those changes.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +24,10 @@ from tests.campaign.outcome import Outcome
 from tests.support.controlplane import ControlPlane, control_plane
 from tests.support.mortal_client import mortal_operators
 
-NOTES = Path(__file__).parents[2] / "build" / "campaign.jsonl"
+ROOT = Path(__file__).parents[2]
+NOTES = ROOT / "build" / "campaign.jsonl"
+PLAYED = ("operator", "crds", "hack", "requirements", "tests/campaign", "tests/support")
+"""What a play is made of; a change elsewhere leaves its outcome true."""
 AT_ONCE = 3
 """Plays side by side: a play mostly waits."""
 
@@ -33,17 +38,28 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS), help="default: all")
     parser.add_argument("--parts", nargs="*", default=[""], metavar="TEXT", help="only parts that are named like this")
     arguments = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    state = _state()
     with tempfile.TemporaryDirectory() as folder, control_plane(Path(folder)) as plane, mortal_operators():
-        found = asyncio.run(_run(plane, commit, arguments.kinds, arguments.parts))
+        found = asyncio.run(_run(plane, state, arguments.kinds, arguments.parts))
     failures = sum(bool(outcome.complaint) for outcomes in found.values() for outcome in outcomes)
     counts = {kind: len(outcomes) for kind, outcomes in found.items()}
     print(json.dumps({**counts, "failures": failures}), flush=True)
     return 1 if failures else 0
 
 
-async def _run(plane: ControlPlane, commit: str, kinds: list[str], names: list[str]) -> dict[str, list[Outcome]]:
-    done = _noted(commit)
+def _state() -> str:
+    """Return a name for what is played: equal for equal files, and new at each start with uncommitted ones."""
+    trees = _git("rev-parse", *(f"HEAD:{path}" for path in PLAYED))
+    changed = _git("status", "--porcelain", "--", *PLAYED)
+    return hashlib.sha256(trees.encode()).hexdigest()[:12] + (f" changed {uuid.uuid4()}" if changed else "")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+async def _run(plane: ControlPlane, state: str, kinds: list[str], names: list[str]) -> dict[str, list[Outcome]]:
+    done = _noted(state)
     found: dict[str, list[Outcome]] = {kind: [] for kind in kinds}
     turns = asyncio.Semaphore(AT_ONCE)
 
@@ -61,7 +77,7 @@ async def _run(plane: ControlPlane, commit: str, kinds: list[str], names: list[s
         said += [f"{outcome.plan}: {outcome.complaint}" for outcome in bad]
         print("\n".join(said), file=sys.stderr, flush=True)
         if not bad:
-            _note(commit, key, mine)
+            _note(state, key, mine)
 
     async with asyncio.TaskGroup() as tasks:
         for kind in kinds:
@@ -81,19 +97,21 @@ async def _outcomes(plane: ControlPlane, part: Part) -> list[Outcome]:
     return found
 
 
-def _note(commit: str, key: str, outcomes: list[Outcome]) -> None:
+def _note(state: str, key: str, outcomes: list[Outcome]) -> None:
     NOTES.parent.mkdir(parents=True, exist_ok=True)
     with NOTES.open("a") as notes:
-        line = {"commit": commit, "key": key, "outcomes": [asdict(outcome) for outcome in outcomes]}
+        line = {"state": state, "key": key, "outcomes": [asdict(outcome) for outcome in outcomes]}
         notes.write(json.dumps(line) + "\n")
 
 
-def _noted(commit: str) -> dict[str, list[Outcome]]:
+def _noted(state: str) -> dict[str, list[Outcome]]:
     if not NOTES.is_file():
         return {}
     lines = [json.loads(line) for line in NOTES.read_text().splitlines()]
     return {
-        line["key"]: [Outcome(**outcome) for outcome in line["outcomes"]] for line in lines if line["commit"] == commit
+        line["key"]: [Outcome(**outcome) for outcome in line["outcomes"]]
+        for line in lines
+        if line.get("state") == state
     }
 
 
