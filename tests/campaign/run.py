@@ -165,5 +165,12 @@ async def played(
         finally:
             running.cancel()
             await asyncio.wait([running])
+            await _end_autoscalers(api)
             if not running.cancelled() and (error := running.exception()):
                 raise error
+
+
+async def _end_autoscalers(api: Api) -> None:
+    """Delete what their controller would look after every two seconds for the rest of the campaign."""
+    for item in await api.all("HorizontalPodAutoscaler"):
+        await api.delete("HorizontalPodAutoscaler", item["metadata"]["name"])
