@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 import time
 from typing import Any
 
@@ -18,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from inference_server.metrics import Metrics
 from inference_server.state import ServerState
 from inference_server.web import errors
-from inference_server.web.record import RequestRecord
+from inference_server.web.record import RequestRecord, new_request_id
 
 ROUTES = frozenset(("/health", "/ws/generate", "/generate", "/v1/models", "/v1/completions", "/v1/chat/completions"))
 CLIENT_CLOSED = 499
@@ -111,4 +110,4 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode("ascii"))
-    return secrets.token_hex(12)
+    return new_request_id()

@@ -11,9 +11,11 @@ import select
 from typing import Any
 
 import orjson
+import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from inference_server.web import errors
+from inference_server.web.record import new_request_id
 
 HEAD_LIMIT_BYTES = 32 * 1024
 HEAD_DEADLINE_SECONDS = 10.0
@@ -33,6 +35,8 @@ GOODBYE_SECONDS = 0.2
 """How long a server that goes waits for the client of an idle connection to close it too."""
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending: closing at once would reset the connection and lose the answer."""
+
+logger = structlog.get_logger(__name__)
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -189,9 +193,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._answer(errors.invalid_request(message, code="request_too_large", status=413))
 
     def _answer(self, error: errors.APIError) -> None:
-        body = orjson.dumps(error.body())
-        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[error.status] + head + body)
+        body, request_id = orjson.dumps(error.body()), new_request_id()
+        lines = (
+            b"content-type: application/json",
+            b"connection: close",
+            b"x-request-id: " + request_id.encode(),
+            b"content-length: %d" % len(body),
+        )
+        self.transport.write(STATUS_LINE[error.status] + b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        logger.info("request refused", request_id=request_id, status=error.status, error=error.code)
         self.transport.close()
 
     def _close_when_quiet(self) -> None:

@@ -5,6 +5,7 @@ Light: the warm-up counts metrics too, and has no web framework.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,11 @@ class RequestRecord:
     decode_seconds: float | None = None
     finish_reason: str | None = None
     error_code: str | None = None
+
+
+def new_request_id() -> str:
+    """Return an id for a request that brought none."""
+    return secrets.token_hex(12)
 
 
 def record_of(scope: Scope) -> RequestRecord:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -106,6 +107,9 @@ async def test_bytes_that_are_no_request_are_a_400(server: ServerProcess, raw: b
     answer = await server.send_raw(raw)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b'"type":"invalid_request_error"' in answer
+    request_id = re.search(rb"\r\nx-request-id: (\w+)\r\n", answer)
+    assert request_id is not None
+    assert request_id[1].decode() in (server.termination_log.parent / "log").read_text()
 
 
 async def test_h09_bytes_beyond_the_length_are_a_400(server: ServerProcess) -> None:
