@@ -55,6 +55,7 @@ PROGRAMS = {
     "kubectl": _kubernetes("kubectl"),
     "coredns": Program("coredns", "github.com/coredns/coredns"),
     "metrics-server": Program("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
+    "kstatus": Program("kstatus", "."),
     "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "pause": Program("pause", "."),
     "versitygw": Program("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
