@@ -191,8 +191,9 @@ class Applier:
         except errors.ForbiddenError as error:
             if "being terminated" in error.message:
                 raise OwnerGoneError(error.message) from error
-            reason = "QuotaExceeded" if "exceeded quota" in error.message else "RejectedByServer"
-            raise self._refusal(resource, meta, body_hash, reason, error.message, OUTSIDE_RETRY_SECONDS) from error
+            raise self._refusal(
+                resource, meta, body_hash, _reason(error), error.message, OUTSIDE_RETRY_SECONDS
+            ) from error
         self._refused.pop((resource, meta["namespace"], meta["name"]), None)
         entry = Entry.of(answer)
         self._proven[entry.uid] = (body_hash, entry.digest)
@@ -263,6 +264,12 @@ class Applier:
         self._refused[at] = _Refused(body_hash, refusal, self._clock() + retry_seconds, retry_seconds)
         logger.warning("refused", kind=resource.kind, namespace=meta["namespace"], name=meta["name"], reason=reason)
         return RefusedError(refusal, retry_seconds)
+
+
+def _reason(error: errors.ForbiddenError) -> str:
+    if error.missing_right is not None:
+        return "OperatorForbidden"
+    return "QuotaExceeded" if "exceeded quota" in error.message else "RejectedByServer"
 
 
 def _marked(manifest: Manifest, body_hash: str) -> Manifest:
