@@ -54,6 +54,8 @@ class Revision:
     """The annotation `llmservice.dev/apply-update` that it knows of; another value applies what is pending."""
     rollback: str = ""
     """The annotation `llmservice.dev/rollback-to` that it knows of; another value takes it back."""
+    beyond: Manifest = field(default_factory=dict)
+    """What a newer operator has kept with it: data of a ControllerRevision cannot be changed, not even taken away."""
 
     @property
     def is_good(self) -> bool:
@@ -65,6 +67,7 @@ class Revision:
 
 
 _OUTCOME = TypeAdapter(Outcome)
+_DATA = {"template", "environment", "request", "prompts"}
 
 
 def of_children(children: Children) -> list[Revision]:
@@ -98,6 +101,7 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
             "request": revision.request,
             # Not an empty one: data cannot be changed, and there are revisions from before there were prompts.
             **({"prompts": revision.prompts} if revision.prompts else {}),
+            **revision.beyond,
         },
     }
 
@@ -125,4 +129,5 @@ def _revision(manifest: Manifest) -> Revision | None:
         request=data["request"],
         update=annotations.get(names.APPLIED_UPDATE_ANNOTATION, ""),
         rollback=annotations.get(names.KNOWN_ROLLBACK_ANNOTATION, ""),
+        beyond={name: value for name, value in data.items() if name not in _DATA},
     )

@@ -221,6 +221,15 @@ def test_a_revision_whose_files_went_with_their_volume_is_not_gone_back_to() -> 
     assert target(SECOND, replace(failing, claims=(claim,))) != live(before)
 
 
+def test_what_a_newer_operator_keeps_with_a_revision_is_left_with_it() -> None:
+    before = serving(FIRST, SETTINGS)
+    (revision,) = before.revisions
+    request = {**revision["data"]["request"], "newer": 1}
+    newer = {**revision, "data": {**revision["data"], "request": request, "newer": {"than": "this"}}}
+    wanted = desired(FIRST, replace(before, revisions=(newer,)), SETTINGS, NOW).manifests
+    assert manifest_of(wanted, "ControllerRevision")["data"] == newer["data"]
+
+
 def test_revisions_beyond_the_limit_go_with_their_configuration() -> None:
     def limited(length: int) -> LLMService:
         return make_llmservice(engine={"maxModelLen": length}, rollout={"revisionHistoryLimit": 1})
