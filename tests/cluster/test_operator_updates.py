@@ -9,15 +9,20 @@ from typing import Any
 from tests.support.api import Api, Manifest
 from tests.support.controlplane import ControlPlane
 from tests.support.running_operator import running_operator
-from tests.support.stage import condition, llmservice, make_ready, pods, serve, wait_condition
+from tests.support.stage import (
+    begin_rollout,
+    condition,
+    llmservice,
+    make_ready,
+    pods,
+    serve,
+    server_uids,
+    wait_condition,
+)
 
 REVISION = "llmservice.dev/revision"
 LONGER = {"spec": {"engine": {"maxModelLen": 2048}}}
 CHANGED = {"maxTokens": 512, "requests": {"cpu": "3", "memory": "8Gi"}}
-
-
-async def _server_pods(api: Api) -> set[str]:
-    return {pod["metadata"]["uid"] for pod in await pods(api, "llama", "server")}
 
 
 async def test_an_upgrade_replaces_no_pod_until_somebody_asks_for_it(plane: ControlPlane, namespace: str) -> None:
@@ -25,19 +30,19 @@ async def test_an_upgrade_replaces_no_pod_until_somebody_asks_for_it(plane: Cont
         async with running_operator(plane.kubeconfig, namespace):
             await api.create(llmservice("llama"))
             await serve(api, "llama")
-        before = await _server_pods(api)
+        before = await server_uids(api, "llama")
         async with running_operator(plane.kubeconfig, namespace, profile=CHANGED):
             pending = await wait_condition(api, "llama", "UpdatePending", "True", "OperatorUpgraded")
             fields = pending["status"]["operator"]["pendingSummary"]
             assert fields == "spec.containers[server].resources.requests.cpu, environment.MAX_TOKENS"
             await wait_condition(api, "llama", "Ready", "True")
-            assert await _server_pods(api) == before
+            assert await server_uids(api, "llama") == before
             await api.merge("LLMService", "llama", {"metadata": {"annotations": {"llmservice.dev/apply-update": "1"}}})
 
             async def is_replaced() -> bool:
                 for pod in await pods(api, "llama", "server"):
                     await make_ready(api, pod)
-                found = await _server_pods(api)
+                found = await server_uids(api, "llama")
                 return len(found) == 1 and found.isdisjoint(before)
 
             await api.eventually("the pod is replaced", is_replaced)
@@ -48,20 +53,12 @@ async def test_an_upgrade_replaces_no_pod_until_somebody_asks_for_it(plane: Cont
 async def test_f54_an_upgrade_in_the_middle_of_a_rollout_goes_on_with_it(plane: ControlPlane, namespace: str) -> None:
     async with Api(plane, namespace) as api:
         async with running_operator(plane.kubeconfig, namespace):
-            await api.create(llmservice("llama", replicas=2))
-            await serve(api, "llama", 2)
-            before = await _server_pods(api)
-            await api.merge("LLMService", "llama", LONGER)
-
-            async def has_begun() -> bool:
-                return len(await _server_pods(api)) == 3
-
-            await api.eventually("a pod of the new revision", has_begun)
-        (new,) = await _server_pods(api) - before
+            before = await begin_rollout(api, "llama", LONGER, replicas=2)
+        (new,) = await server_uids(api, "llama") - before
         revision = await _revision(api)
         async with running_operator(plane.kubeconfig, namespace, profile=CHANGED):
             await wait_condition(api, "llama", "UpdatePending", "True", "OperatorUpgraded")
-            assert await _server_pods(api) == before | {new}
+            assert await server_uids(api, "llama") == before | {new}
 
             async def is_done() -> bool:
                 mine = await pods(api, "llama", "server")
@@ -72,7 +69,7 @@ async def test_f54_an_upgrade_in_the_middle_of_a_rollout_goes_on_with_it(plane: 
             await api.eventually("both replicas are of the new revision", is_done)
             await wait_condition(api, "llama", "Ready", "True")
             assert await _revision(api) == revision
-            assert new in await _server_pods(api)
+            assert new in await server_uids(api, "llama")
             assert len(await api.all("ReplicaSet", "app.kubernetes.io/instance=llama")) == 2
 
 
@@ -83,7 +80,7 @@ async def test_f55_what_a_newer_operator_left_is_not_harmed_and_harms_nothing(
         async with running_operator(plane.kubeconfig, namespace):
             await api.create(llmservice("llama", newer={"than": "this"}))
             await serve(api, "llama")
-        before = await _server_pods(api)
+        before = await server_uids(api, "llama")
         revision = await _leave_a_newer_revision(plane, api)
         await _leave_a_newer_status(plane, api)
         async with running_operator(plane.kubeconfig, namespace):
@@ -99,7 +96,7 @@ async def test_f55_what_a_newer_operator_left_is_not_harmed_and_harms_nothing(
 
             await api.eventually("a second replica", is_scaled)
             await wait_condition(api, "llama", "Ready", "True")
-            assert before < await _server_pods(api)
+            assert before < await server_uids(api, "llama")
             kept = await api.get("ControllerRevision", revision["metadata"]["name"])
             assert (kept["metadata"]["uid"], kept["data"]) == (revision["metadata"]["uid"], revision["data"])
 
