@@ -97,11 +97,11 @@ async def test_f23_a_namespace_that_is_being_deleted_is_left_alone(plane: Contro
     assert await operated.find("LLMService", "llama") is None
     tried = len(writes(plane, operated.namespace))
     await asyncio.sleep(QUIET_SECONDS)
-    since = writes(plane, operated.namespace)[before:]
+    since = [line for line in writes(plane, operated.namespace)[before:] if " events " not in line]
     assert [line for line in since if line.endswith(" 201")] == []
-    # While the namespace's objects go one after another, the operator may find one missing before its LLMService goes.
-    assert len(since) <= len(OWNED_KINDS), since
-    assert since[tried - before :] == []
+    # The namespace's objects go one after another, and the first of them may be missed before its LLMService goes.
+    assert len([line for line in since if line.endswith(" 403")]) <= 1, since
+    assert len(writes(plane, operated.namespace)) == tried
     assert REGISTRY.get_sample_value(FAILED, {"controller": "llmservice"}) == failed
     await operated.merge("ConfigMap", "held", {"metadata": {"finalizers": None}})
 
