@@ -245,12 +245,12 @@ def _of_names() -> Iterator[ErrorState]:
         "kind": "HorizontalPodAutoscaler",
         "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "theirs"}, "maxReplicas": 2},
     }
-    for field, block, theirs in (
-        ("disruption", {"maxUnavailable": 1}, budget),
-        ("networkPolicy", {"mode": "Restricted"}, policy),
-        ("scaling", _scaling("Pods"), scaler),
+    for field, block, theirs, name in (
+        ("disruption", {"maxUnavailable": 1}, budget, NAME),
+        ("networkPolicy", {"mode": "Restricted"}, policy, f"{NAME}-server"),
+        ("scaling", _scaling("Pods"), scaler, NAME),
     ):
-        foreign = {**theirs, "metadata": {"name": NAME}}
+        foreign = {**theirs, "metadata": {"name": name}}
         change = _merged({field: block})
         yield ErrorState(f"name taken, {field}", change, "ChildNameConflict", setting=(foreign,), lacks=field)
 
