@@ -124,6 +124,30 @@ def test_an_unknown_field_is_refused_in_strict_mode_and_dropped_otherwise(
     assert field.rpartition(".")[2] not in yaml.safe_dump(stored.body["spec"])
 
 
+@pytest.mark.parametrize(
+    ("manifest", "status", "words"),
+    [
+        pytest.param({"metadata": {"annotations": {"a": "x" * 2**18}}}, 422, "may not be more than 262144", id="C53"),
+        pytest.param({"spec": {**TINY, "profile": "x" * 2**20}}, 422, "spec.profile: Too long", id="C46 a field"),
+        pytest.param(
+            {"spec": {**TINY, "rollout": {"verification": {"prompts": [{"prompt": "x" * 2**20}]}}}},
+            422,
+            "spec.rollout.verification.prompts[0].prompt: Too long",
+            id="C47 a file as a prompt",
+        ),
+        pytest.param({"spec": {**TINY, "servedName": "x" * 2**22}}, 413, "Request entity too large", id="C46 all"),
+    ],
+)
+def test_an_object_that_is_too_large_is_refused_by_name(
+    api: ApiClient, namespace: str, manifest: Spec, status: int, words: str
+) -> None:
+    whole = llmservice(manifest.get("spec", TINY), namespace=namespace)
+    whole["metadata"].update(manifest.get("metadata", {}))
+    refusal = api.create(whole)
+    assert refusal.status == status, refusal.message
+    assert words in refusal.message
+
+
 def test_kubectl_refuses_a_misspelt_field_by_itself(plane: ControlPlane, namespace: str) -> None:
     manifest = yaml.safe_dump(llmservice({**TINY, "replcias": 2}, namespace=namespace))
     with pytest.raises(Exception, match=r'unknown field "spec\.replcias"'):
@@ -174,7 +198,7 @@ def test_kubectl_scale_reads_and_sets_the_replicas(
 def test_the_columns_show_what_the_status_says(
     plane: ControlPlane, namespace: str, create: Callable[..., Answer], api: ApiClient
 ) -> None:
-    create(TINY)
+    create({**TINY, "auth": {"mode": "Anonymous"}})
     ready = {
         "type": "Ready",
         "status": "False",
@@ -197,7 +221,7 @@ def test_the_columns_show_what_the_status_says(
     assert table[0].split() == [column["name"].upper() for column in [{"name": "Name"}, *crd.PRINTER_COLUMNS]]
     assert table[1].split()[:-1] == [
         *("example", "acme/tiny", "Updating", "1/2", "True", "7d9f", "rollout", "1/2", "RolloutInProgress"),
-        *("http://example", "nf4", "2", "Wait"),
+        *("http://example", "Anonymous", "nf4", "2", "Wait"),
     ]
 
 
