@@ -1,4 +1,8 @@
-"""Every kind of error that an edit of the spec can end in: the edit, what the world does to it, and how it is told."""
+"""Every kind of error that an edit of the spec can end in: the edit, what the world does to it, and how it is told.
+
+Among them are rows of bad input that a condition tells: C05, C07, C08, C09, C10, C17, C22, C30, C33, C34, C36, C37,
+C39, C44, C54 and C57.
+"""
 
 from __future__ import annotations
 
