@@ -152,6 +152,14 @@ class Reason(StrEnum):
     NOT_PAUSED = "NotPaused"
 
 
+class WarningReason(StrEnum):
+    """What is odd about an LLMService and holds nothing back."""
+
+    OPEN_TO_EVERYBODY = "OpenToEverybody"
+    UNKNOWN_ANNOTATION = "UnknownAnnotation"
+    UNKNOWN_FIELD = "UnknownField"
+
+
 _INVALID = (
     Reason.PROFILE_NOT_FOUND,
     Reason.NOT_ALLOWED_BY_PROFILE,

@@ -103,6 +103,7 @@ async def test_fields_of_others_stay(api: Api) -> None:
     assert (await api.get("Service", "llama"))["metadata"]["annotations"]["theirs"] == "kept"
 
 
+# C51
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "PersistentVolumeClaim", "ConfigMap", "Job"])
 async def test_removed_labels_come_back(api: Api, kind: str) -> None:
     await api.create(llmservice("llama"))
@@ -120,6 +121,7 @@ async def test_removed_labels_come_back(api: Api, kind: str) -> None:
     await api.eventually(f"labels of the {kind}", has_labels, REPAIR_SECONDS)
 
 
+# C51
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "ConfigMap", "Job"])
 async def test_a_removed_owner_reference_comes_back(api: Api, kind: str) -> None:
     await api.create(llmservice("llama"))
@@ -135,6 +137,7 @@ async def test_a_removed_owner_reference_comes_back(api: Api, kind: str) -> None
     await api.eventually(f"owner of the {kind}", has_owner, REPAIR_SECONDS)
 
 
+# C44
 async def test_a_foreign_deployment_is_never_adopted(api: Api) -> None:
     foreign = _foreign_deployment("llama")
     before = await api.create(foreign)
@@ -148,6 +151,7 @@ async def test_a_foreign_deployment_is_never_adopted(api: Api) -> None:
     assert condition(conflicted, "Ready")["reason"] == "ChildNameConflict"
 
 
+# C43
 async def test_of_two_llmservices_with_one_child_name_the_second_yields(api: Api) -> None:
     await api.create(llmservice("first"))
     first = await serve(api, "first")

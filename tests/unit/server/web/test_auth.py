@@ -85,6 +85,7 @@ def test_a_reload_takes_new_keys_and_closes_removed_ones_even_the_last(folder: P
     assert [keys.tenant(key) for key in (b"sk-other", b"sk-new", b"")] == [None, None, None]
 
 
+# C57
 @pytest.mark.parametrize(
     ("content", "message"),
     [
