@@ -14,7 +14,20 @@ _INTRODUCTION = """\
 # Metrics
 
 Servers answer `GET /metrics` on their management port (9090), the operator on port 8080, both in Prometheus' text
-format. This page is generated from the code.
+format. This page is generated from the code; [alerts.md](alerts.md) has the alerts that are made of it.
+
+## How to scrape
+
+With Prometheus Operator, `kubectl apply -k deploy/monitoring` brings a PodMonitor for the operator, one for the servers
+of all namespaces, and the alerts. An overlay adds the labels by which your Prometheus chooses monitors and rules.
+
+Without it, pods carry the annotations `prometheus.io/scrape`, `prometheus.io/port` and `prometheus.io/path`, which the
+job `kubernetes-pods` of Prometheus' Helm chart follows. The alerts tell LLMServices apart by the targets' labels
+`namespace`, `pod` and `app_kubernetes_io_instance`, which both ways give. The rules are what stands under `spec` in
+[deploy/monitoring/alerts.yaml](../deploy/monitoring/alerts.yaml).
+
+Under `spec.networkPolicy` only the namespaces of `managementNamespaces` in the operator's configuration reach the
+management port of servers: the one where Prometheus runs belongs there. The metrics need no key.
 """
 _SERVER_INTRODUCTION = """
 ## The server

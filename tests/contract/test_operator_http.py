@@ -20,6 +20,7 @@ from llmservice_operator.cluster.live import LiveCluster
 from llmservice_operator.cluster.resources import CHILDREN, LLMSERVICES, Key
 from llmservice_operator.work_queue import WorkQueue
 from llmservice_operator.workers import Reconcile, Workers
+from tests.support.alert_rules import exported_metrics, metrics_asked_for
 
 T = TypeVar("T")
 Manifest = dict[str, Any]
@@ -298,6 +299,12 @@ async def test_metrics_tell_how_long_a_worker_has_been_at_it() -> None:
         assert _value(found, "controller_runtime_active_workers", {"controller": "llmservice"}) == 1
         assert _value(found, "controller_runtime_max_concurrent_reconciles", {"controller": "llmservice"}) == 1
         released.set()
+
+
+async def test_metrics_have_what_the_alerts_ask_of_the_operator() -> None:
+    async with operating(ApiServer()) as operator:
+        _, text = await operator.get("/metrics")
+    assert metrics_asked_for(of_servers=False) <= exported_metrics(text)
 
 
 async def test_what_alerts_count_is_there_before_it_has_happened() -> None:
