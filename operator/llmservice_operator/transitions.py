@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from llmservice_operator.cluster.interface import Notice
-from llmservice_operator.conditions import ConditionType, Reason
+from llmservice_operator.conditions import ABNORMAL_WHEN_TRUE, ConditionType, Reason
 
 Conditions = Mapping[str, Mapping[str, Any]]
 
@@ -23,7 +23,6 @@ _ON_THE_WAY: Final = frozenset(
     }
 )
 """False, and nothing wrong."""
-_ABNORMAL_WHEN_TRUE: Final = frozenset({ConditionType.DEGRADED, ConditionType.DRIFTED})
 
 
 def notices(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Notice]:
@@ -71,7 +70,7 @@ def _is_news(kind: ConditionType, before: Mapping[str, Any] | None, now: Mapping
 def _is_trouble(kind: ConditionType, now: Mapping[str, Any]) -> bool:
     if kind in (ConditionType.PAUSED, ConditionType.RECONCILING, ConditionType.UPDATE_PENDING):
         return False
-    is_abnormal = now["status"] == ("True" if kind in _ABNORMAL_WHEN_TRUE else "False")
+    is_abnormal = now["status"] == ("True" if kind in ABNORMAL_WHEN_TRUE else "False")
     return is_abnormal and now["reason"] not in _ON_THE_WAY
 
 
