@@ -76,7 +76,7 @@ unit: env ## tests that need nothing
 
 .PHONY: contract
 contract: env binaries ## tests on loopback: fakes against the real thing
-	$(CLUSTER) build versitygw kstatus
+	$(CLUSTER) build versitygw kstatus promtool
 	$(PY) -m pytest tests/contract
 
 .PHONY: soak

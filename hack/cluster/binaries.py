@@ -36,6 +36,7 @@ class Program:
     module: str
     package: str
     linker_flags: str = ""
+    tags: str = ""
 
 
 def _kubernetes(name: str) -> Program:
@@ -58,6 +59,8 @@ PROGRAMS = {
     "kstatus": Program("kstatus", "."),
     "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "pause": Program("pause", "."),
+    # For rules alone: without the clients of every cloud in which Prometheus can look for targets.
+    "promtool": Program("prometheus", "github.com/prometheus/prometheus/cmd/promtool", tags="remove_all_sd"),
     "versitygw": Program("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
 }
 
@@ -99,7 +102,8 @@ def _build(name: str, target: Path, position: str) -> None:
         raise Trouble(f"cannot build {name}: there is no `go` on PATH; install Go 1.24 or newer (https://go.dev/dl)")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
-    command = [go, "build", "-trimpath", "-ldflags", f"-s -w {program.linker_flags}", "-o", str(partial)]
+    flags = ["-trimpath", "-tags", program.tags, "-ldflags", f"-s -w {program.linker_flags}"]
+    command = [go, "build", *flags, "-o", str(partial)]
     with step(f"building {name} ({position})"):
         built = subprocess.run(
             [*command, program.package],

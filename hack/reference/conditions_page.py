@@ -1,7 +1,7 @@
 """docs/conditions.md: every condition and reason, with cause, fix and a command to look closer."""
 
 from llmservice_operator.conditions import REASONS, ConditionType, Phase, Reason, Status
-from reference.explanations import MEANINGS, REASON_EXPLANATIONS
+from reference.explanations import MEANINGS, REASON_EXPLANATIONS, WARNING_EXPLANATIONS, Explanation
 
 _INTRODUCTION = """\
 # Conditions and reasons
@@ -24,7 +24,17 @@ def render() -> str:
     """Return the page."""
     phases = ", ".join(f"`{phase}`" for phase in Phase)
     sections = [_section(condition_type) for condition_type in ConditionType]
-    return f"{_INTRODUCTION}{''.join(sections)}\n## The phase\n\nFor people only, in `status.phase`: {phases}.\n"
+    phase = f"\n## The phase\n\nFor people only, in `status.phase`: {phases}.\n"
+    return f"{_INTRODUCTION}{''.join(sections)}{_warnings()}{phase}"
+
+
+def _warnings() -> str:
+    rows = [_cells(f"`{reason}`", *_told(explanation)) for reason, explanation in WARNING_EXPLANATIONS.items()]
+    return (
+        "\n## Warnings\n\nWhat is odd and holds nothing back stands in `status.warnings` for as long as it is so, and "
+        "one event of type Warning tells it.\n\n| reason | cause | fix | look closer |\n|---|---|---|---|\n"
+        + "".join(rows)
+    )
 
 
 def _section(condition_type: ConditionType) -> str:
@@ -46,9 +56,15 @@ def _section(condition_type: ConditionType) -> str:
 
 
 def _row(status: Status, reason: Reason) -> str:
-    explanation = REASON_EXPLANATIONS[reason]
+    return _cells(status, f"`{reason}`", *_told(REASON_EXPLANATIONS[reason]))
+
+
+def _told(explanation: Explanation) -> tuple[str, str, str]:
     command = f"`{explanation.command}`" if explanation.command else ""
-    cells = (status, f"`{reason}`", explanation.cause, explanation.fix, command)
+    return explanation.cause, explanation.fix, command
+
+
+def _cells(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 

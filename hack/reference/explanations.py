@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from llmservice_operator.conditions import ConditionType, Reason
+from llmservice_operator.conditions import ConditionType, Reason, WarningReason
 
 
 class Explanation(NamedTuple):
@@ -365,4 +365,23 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         'kubectl patch llmservice NAME --type=merge -p \'{"spec":{"paused":false}}\'',
     ),
     Reason.NOT_PAUSED: Explanation("The operator keeps every child as the spec says."),
+}
+
+WARNING_EXPLANATIONS: Final[Mapping[WarningReason, Explanation]] = {
+    WarningReason.OPEN_TO_EVERYBODY: Explanation(
+        "`spec.service.type` lets clients in from outside the cluster, and `spec.auth.mode` is Anonymous.",
+        "Set `spec.auth.mode` to APIKey and name a Secret of keys in `spec.auth.apiKeysSecretRef`.",
+        "kubectl get llmservice NAME -o wide",
+    ),
+    WarningReason.UNKNOWN_ANNOTATION: Explanation(
+        "An annotation of the LLMService begins with `llmservice.dev/` and is none that the operator knows.",
+        "Correct its name, or remove it.",
+        "kubectl get llmservice NAME -o jsonpath='{.metadata.annotations}'",
+    ),
+    WarningReason.UNKNOWN_FIELD: Explanation(
+        "A field was set under another version of the resource, and this version has no such field. It is ignored.",
+        "Leave it out of the manifest. The warning goes when the manifest is applied with `--server-side`; another "
+        "`kubectl apply` does not take back what it once said.",
+        "kubectl get llmservice NAME -o yaml --show-managed-fields",
+    ),
 }

@@ -19,10 +19,13 @@ def origin(url: str) -> tuple[str, str, int | None]:
 
 
 def is_allowed(url: str, endpoints: Iterable[str]) -> bool:
-    """Whether `url` lies below one of `endpoints`, whose path counts too."""
-    folders = unquote(urlsplit(url).path).split("/")
-    # What a server makes of dots is its own affair, so a path that has them lies below no other.
-    return ".." not in folders and any(_is_below(url, folders, endpoint) for endpoint in endpoints)
+    """Whether `url` lies below one of `endpoints`, whose path counts too. One that is none lies nowhere."""
+    try:
+        folders = unquote(urlsplit(url).path).split("/")
+        # What a server makes of dots is its own affair, so a path that has them lies below no other.
+        return ".." not in folders and any(_is_below(url, folders, endpoint) for endpoint in endpoints)
+    except ValueError:
+        return False
 
 
 def _is_below(url: str, folders: list[str], endpoint: str) -> bool:

@@ -153,6 +153,14 @@ class Reason(StrEnum):
     NOT_PAUSED = "NotPaused"
 
 
+class WarningReason(StrEnum):
+    """What is odd about an LLMService and holds nothing back."""
+
+    OPEN_TO_EVERYBODY = "OpenToEverybody"
+    UNKNOWN_ANNOTATION = "UnknownAnnotation"
+    UNKNOWN_FIELD = "UnknownField"
+
+
 _INVALID = (
     Reason.PROFILE_NOT_FOUND,
     Reason.NOT_ALLOWED_BY_PROFILE,
@@ -270,6 +278,16 @@ REASONS: Final[Mapping[ConditionType, Mapping[Status, tuple[Reason, ...]]]] = {
 }
 """Which reasons each condition type has, for each status. A type without a status never has it."""
 
+ABNORMAL_WHEN_TRUE: Final = frozenset(
+    {
+        ConditionType.STALLED,
+        ConditionType.DEGRADED,
+        ConditionType.UPDATE_PENDING,
+        ConditionType.DRIFTED,
+        ConditionType.PAUSED,
+    }
+)
+
 NOT_YET_OBSERVED: Final[Mapping[str, Any]] = {
     "type": ConditionType.READY.value,
     "status": "Unknown",
@@ -305,6 +323,13 @@ def condition(
         "observedGeneration": generation,
         "lastTransitionTime": _last_transition(condition_type, status, previous) or timestamp(now),
     }
+
+
+def is_abnormal(condition: Mapping[str, Any]) -> bool:
+    """Return whether a condition is not as it should be. What moves, and what is suspended, is."""
+    if condition["type"] == ConditionType.RECONCILING or condition["reason"] == Reason.SUSPENDED:
+        return False
+    return bool(condition["status"] != ("False" if condition["type"] in ABNORMAL_WHEN_TRUE else "True"))
 
 
 def shortened(message: str) -> str:

@@ -38,6 +38,7 @@ PRINTER_COLUMNS: Final[tuple[Mapping[str, Any], ...]] = (
     {"name": "Progress", "type": "string", "jsonPath": ".status.progress"},
     {"name": "Reason", "type": "string", "jsonPath": f"{_READY}.reason"},
     {"name": "URL", "type": "string", "jsonPath": ".status.url", "priority": 1},
+    {"name": "Auth", "type": "string", "jsonPath": ".spec.auth.mode", "priority": 1},
     {
         "name": "Update",
         "type": "string",

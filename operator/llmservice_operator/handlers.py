@@ -65,6 +65,18 @@ def registry(added: Callable[[Key], None], login: Callable[[], Awaitable[Credent
     return handlers
 
 
+class NoDiffBase(kopf.DiffBaseStorage):
+    """What kopf remembers of an object, for handlers that we have not: nothing. By itself it would read it from an
+    annotation at every event, and stumble there over whatever somebody has written into it.
+    """
+
+    def fetch(self, **_: Any) -> None:
+        """Return that nothing is known."""
+
+    def store(self, **_: Any) -> None:
+        """Keep nothing."""
+
+
 def configure(settings: kopf.OperatorSettings) -> None:
     """Keep kopf from writing anything, from looking at other kinds, and from giving up."""
     settings.posting.enabled = False
@@ -74,7 +86,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     # Nothing is ever stored by these; should a later mistake make kopf store something, it is under our own name.
     settings.persistence.finalizer = f"{names.GROUP}/kopf"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP)
+    settings.persistence.diffbase_storage = NoDiffBase()
     settings.networking.error_backoffs = JitteredBackoffs()
     settings.networking.request_timeout = 30.0
     settings.networking.connect_timeout = 5.0

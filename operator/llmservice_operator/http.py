@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from llmservice_operator import metrics
 from llmservice_operator.cluster.live import LiveCluster
+from llmservice_operator.conditions import ConditionType, is_abnormal
 from llmservice_operator.workers import Workers
 
 LAG_PERIOD_SECONDS: Final = 1.0
@@ -60,13 +61,29 @@ class Health:
 
     def measure(self) -> None:
         """Set the gauges that are read off, not counted."""
+        self._measure_watches()
+        self._workers.measure()
+        self._measure_llmservices()
+
+    def _measure_watches(self) -> None:
+        """Show the oldest watch of each kind: there is one for each watched namespace."""
+        ages: dict[str, float] = {}
         for informer in self._cluster.informers:
-            metrics.WATCH_AGE_SECONDS.labels(informer.kind).set(informer.silent_seconds)
+            ages[informer.kind] = max(informer.silent_seconds, ages.get(informer.kind, 0.0))
+        for kind, age in ages.items():
+            metrics.WATCH_AGE_SECONDS.labels(kind).set(age)
+
+    def _measure_llmservices(self) -> None:
         counts: Counter[tuple[str, str]] = Counter()
+        for gauge in (metrics.LLMSERVICES, metrics.SERVING, metrics.ABNORMAL):
+            gauge.clear()
         for key in self._cluster.known_keys():
             for condition in ((self._cluster.llmservice(key) or {}).get("status") or {}).get("conditions", ()):
                 counts[condition["type"], condition["status"]] += 1
-        metrics.LLMSERVICES.clear()
+                if condition["type"] == ConditionType.SERVING:
+                    metrics.SERVING.labels(*key).set(condition["status"] == "True")
+                if is_abnormal(condition):
+                    metrics.ABNORMAL.labels(*key, condition["type"], condition["reason"]).set(1)
         for (condition_type, status), count in counts.items():
             metrics.LLMSERVICES.labels(condition_type, status).set(count)
 

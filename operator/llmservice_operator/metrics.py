@@ -16,6 +16,12 @@ QUEUE_SECONDS = Histogram(
     "workqueue_queue_duration_seconds", "How long a key waited for a worker", ["name"], buckets=_SECONDS
 )
 WORK_SECONDS = Histogram("workqueue_work_duration_seconds", "How long a worker took", ["name"], buckets=_SECONDS)
+UNFINISHED_SECONDS = Gauge(
+    "workqueue_unfinished_work_seconds", "How long the workers have been at what they do now, all together", ["name"]
+)
+LONGEST_SECONDS = Gauge(
+    "workqueue_longest_running_processor_seconds", "How long the slowest worker has been at what it does now", ["name"]
+)
 
 RECONCILES = Counter("controller_runtime_reconcile_total", "Reconciles by result", ["controller", "result"])
 RECONCILE_ERRORS = Counter("controller_runtime_reconcile_errors_total", "Reconciles that failed", ["controller"])
@@ -23,6 +29,7 @@ RECONCILE_SECONDS = Histogram(
     "controller_runtime_reconcile_time_seconds", "Duration of a reconcile", ["controller"], buckets=_SECONDS
 )
 ACTIVE_WORKERS = Gauge("controller_runtime_active_workers", "Workers that are reconciling", ["controller"])
+WORKERS = Gauge("controller_runtime_max_concurrent_reconciles", "Workers there are", ["controller"])
 
 API_REQUEST_SECONDS = Histogram(
     "llmservice_operator_api_request_duration_seconds",
@@ -52,3 +59,18 @@ WATCH_AGE_SECONDS = Gauge(
 LOOP_LAG_SECONDS = Gauge("llmservice_operator_event_loop_lag_seconds", "How late the event loop runs its timers")
 LEADER = Gauge("llmservice_operator_leader", "Whether this replica holds the Lease and writes")
 LLMSERVICES = Gauge("llmservice_operator_llmservices", "LLMServices by condition", ["condition", "status"])
+# A label `namespace` would be taken for the operator's own when it is scraped.
+SERVING = Gauge(
+    "llmservice_operator_serving", "Whether at least one replica answers", ["llmservice_namespace", "llmservice"]
+)
+ABNORMAL = Gauge(
+    "llmservice_operator_abnormal_conditions",
+    "1 for each condition that is not as it should be; an LLMService that is well, or suspended, has none",
+    ["llmservice_namespace", "llmservice", "condition", "reason"],
+)
+
+# What has not happened yet is counted, too: a rate cannot see a first time that comes out of nothing.
+QUEUE_RETRIES.labels(CONTROLLER)
+RECONCILE_ERRORS.labels(CONTROLLER)
+for _result in ("success", "error", "requeue", "requeue_after"):
+    RECONCILES.labels(CONTROLLER, _result)

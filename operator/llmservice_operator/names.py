@@ -62,6 +62,8 @@ asks for now.
 """
 RETRY_ANNOTATION: Final = f"{GROUP}/retry"
 """On an LLMService, written by people: any new value tries a rejected revision once more."""
+PEOPLES_ANNOTATIONS: Final = (APPLY_UPDATE_ANNOTATION, RESTART_ANNOTATION, RETRY_ANNOTATION, ROLLBACK_TO_ANNOTATION)
+"""Those that mean something on an LLMService."""
 
 SERVING_PORT: Final = 8000
 SERVING_PORT_NAME: Final = "http"
@@ -180,7 +182,7 @@ def disruption_budget(name: str) -> str:
 
 def network_policy(name: str, component: Component) -> str:
     """Return the name of the NetworkPolicy around the pods of one component of the LLMService `name`."""
-    return name if component == SERVER else f"{name}-{component}"
+    return f"{name}-{component}"
 
 
 def config_map(name: str, content_hash: str) -> str:

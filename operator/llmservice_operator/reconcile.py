@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from llmservice_operator import transitions, troubles
 from llmservice_operator.children import Children, Drift, Refusal
@@ -45,6 +46,14 @@ async def reconcile(
     if owner is None:
         poller.watch(key, ())
         return None
+    meta = owner["metadata"]
+    with bound_contextvars(llmservice=str(key), uid=meta["uid"], generation=meta.get("generation")):
+        return await _reconcile(key, owner, cluster, poller, settings, now)
+
+
+async def _reconcile(
+    key: Key, owner: Manifest, cluster: Cluster, poller: ProgressPoller, settings: Settings, now: datetime
+) -> float | None:
     try:
         llmservice = parse(owner)
     except InvalidLLMService as error:
@@ -124,6 +133,8 @@ async def _report(cluster: Cluster, owner: Manifest, status: Manifest) -> None:
     if await cluster.apply_status(owner, status):
         for notice in transitions.notices(owner.get("status", {}), status):
             cluster.record(owner, notice)
+            log = logger.warning if notice.type == "Warning" else logger.info
+            log("condition changed", condition=notice.action, reason=notice.reason, message=notice.message)
 
 
 def _forget_drift(status: Manifest, now: datetime) -> float | None:

@@ -11,19 +11,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from llmservice_operator.schema.quantity import Quantity
+from llmservice_operator.schema.source import has_port_of_tcp
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_PROFILE_ALIAS = "default"
 """The value of `spec.profile` that means `Settings.default_profile`."""
 
+
+def _with_port_of_tcp(address: str) -> str:
+    if not has_port_of_tcp(address):
+        raise ValueError(f"the port of {address} is no number from 1 to 65535")
+    return address
+
+
 Endpoint = Annotated[
     str,
     Field(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$"),
     BeforeValidator(lambda value: value.rstrip("/") if isinstance(value, str) else value),
+    AfterValidator(_with_port_of_tcp),
 ]
 """The address of a hub, without a slash at the end."""
 

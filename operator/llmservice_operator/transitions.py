@@ -1,10 +1,12 @@
-"""Which events a change of status deserves: one per condition that turned, none for what only repeats."""
+"""Which events a change of status deserves: one per condition that turned and per warning that came, none for what only
+repeats.
+"""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from llmservice_operator.cluster.interface import Notice
-from llmservice_operator.conditions import ConditionType, Reason
+from llmservice_operator.conditions import ABNORMAL_WHEN_TRUE, ConditionType, Reason
 
 Conditions = Mapping[str, Mapping[str, Any]]
 
@@ -21,11 +23,12 @@ _ON_THE_WAY: Final = frozenset(
     }
 )
 """False, and nothing wrong."""
-_ABNORMAL_WHEN_TRUE: Final = frozenset({ConditionType.DEGRADED, ConditionType.DRIFTED})
 
 
 def notices(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Notice]:
-    """Return the events for going from the status `before` to the status `after`, at most one per reason."""
+    """Return the events for going from the status `before` to the status `after`: at most one per reason of a
+    condition, and the new warnings.
+    """
     known, found = _by_type(before), _by_type(after)
     notices: dict[str, Notice] = {}
     for kind in ConditionType:
@@ -33,7 +36,14 @@ def notices(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Notice]
         if now is None or _state(known.get(kind)) == _state(now) or not _is_news(kind, known.get(kind), now):
             continue
         notices.setdefault(now["reason"], _notice(kind, now))
-    return list(notices.values())
+    return [*notices.values(), *_warnings(before, after)]
+
+
+def _warnings(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Notice]:
+    known = before.get("warnings", ())
+    for warning in after.get("warnings", ()):
+        if warning not in known:
+            yield Notice("Warning", warning["reason"], "Warned", warning["message"])
 
 
 def _by_type(status: Mapping[str, Any]) -> Conditions:
@@ -60,7 +70,7 @@ def _is_news(kind: ConditionType, before: Mapping[str, Any] | None, now: Mapping
 def _is_trouble(kind: ConditionType, now: Mapping[str, Any]) -> bool:
     if kind in (ConditionType.PAUSED, ConditionType.RECONCILING, ConditionType.UPDATE_PENDING):
         return False
-    is_abnormal = now["status"] == ("True" if kind in _ABNORMAL_WHEN_TRUE else "False")
+    is_abnormal = now["status"] == ("True" if kind in ABNORMAL_WHEN_TRUE else "False")
     return is_abnormal and now["reason"] not in _ON_THE_WAY
 
 

@@ -50,6 +50,14 @@ class Workers:
         oldest = min(self._started_at.values(), default=time.monotonic())
         return time.monotonic() - oldest > STUCK_FACTOR * self._timeout_seconds
 
+    def measure(self) -> None:
+        """Set the gauges of what is being done now."""
+        now = time.monotonic()
+        ages = [now - started_at for started_at in self._started_at.values()]
+        metrics.UNFINISHED_SECONDS.labels(metrics.CONTROLLER).set(sum(ages))
+        metrics.LONGEST_SECONDS.labels(metrics.CONTROLLER).set(max(ages, default=0.0))
+        metrics.WORKERS.labels(metrics.CONTROLLER).set(self._count)
+
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:

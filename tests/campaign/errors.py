@@ -1,4 +1,8 @@
-"""Every kind of error that an edit of the spec can end in: the edit, what the world does to it, and how it is told."""
+"""Every kind of error that an edit of the spec can end in: the edit, what the world does to it, and how it is told.
+
+Among them are rows of bad input that a condition tells: C05, C07, C08, C09, C10, C17, C22, C30, C33, C34, C36, C37,
+C39, C44, C54 and C57.
+"""
 
 from __future__ import annotations
 
@@ -245,12 +249,12 @@ def _of_names() -> Iterator[ErrorState]:
         "kind": "HorizontalPodAutoscaler",
         "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "theirs"}, "maxReplicas": 2},
     }
-    for field, block, theirs in (
-        ("disruption", {"maxUnavailable": 1}, budget),
-        ("networkPolicy", {"mode": "Restricted"}, policy),
-        ("scaling", _scaling("Pods"), scaler),
+    for field, block, theirs, name in (
+        ("disruption", {"maxUnavailable": 1}, budget, NAME),
+        ("networkPolicy", {"mode": "Restricted"}, policy, f"{NAME}-server"),
+        ("scaling", _scaling("Pods"), scaler, NAME),
     ):
-        foreign = {**theirs, "metadata": {"name": NAME}}
+        foreign = {**theirs, "metadata": {"name": name}}
         change = _merged({field: block})
         yield ErrorState(f"name taken, {field}", change, "ChildNameConflict", setting=(foreign,), lacks=field)
 

@@ -49,9 +49,10 @@ def leaves() -> Mapping[str, Manifest]:
     return dict(_leaves("", _schema()))
 
 
-def edits() -> list[Edit]:
+@cache
+def edits() -> tuple[Edit, ...]:
     """Return every change of every leaf field."""
-    return [Edit(path, change) for path in leaves() for change in _changes(path)]
+    return tuple(Edit(path, change) for path in leaves() for change in _changes(path))
 
 
 def parsed(spec: Manifest) -> Spec | None:

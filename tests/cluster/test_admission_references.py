@@ -1,4 +1,4 @@
-"""deploy/admission on a real API server: who newly names a Secret or a claim needs a right to it, nobody else does."""
+"""deploy/admission on a real API server (C12): who newly names a Secret or a claim needs a right to it, nobody else."""
 
 import time
 import uuid

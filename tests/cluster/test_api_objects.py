@@ -124,6 +124,76 @@ def test_an_unknown_field_is_refused_in_strict_mode_and_dropped_otherwise(
     assert field.rpartition(".")[2] not in yaml.safe_dump(stored.body["spec"])
 
 
+SCALING: Spec = {"provider": "HPA", "maxReplicas": 2, "metrics": [CPU_METRIC]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "unknown"),
+    [
+        pytest.param({"model": {**TINY["model"], "revisionPolicy": "Pinned"}}, "model.revisionPolicy", id="C06"),
+        pytest.param({"env": [{"name": "HF_TOKEN", "value": "hf_secret"}]}, "env", id="C13"),
+        pytest.param({"env": [{"name": "LD_PRELOAD", "value": "/model/x.so"}]}, "env", id="C14"),
+        pytest.param({"engine": {"env": {"HF_ENDPOINT": "http://x"}}}, "engine.env", id="C14 of the engine"),
+        pytest.param({"engine": {"name": "vllm"}}, "engine.name", id="C28"),
+        pytest.param({"image": "example.com/server:1"}, "image", id="C29"),
+        pytest.param({"engine": {"image": "example.com/server:1"}}, "engine.image", id="C29 of the engine"),
+        pytest.param({"serviceAccountName": "robot"}, "serviceAccountName", id="C31"),
+        pytest.param({"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}, "volumes", id="C32 hostPath"),
+        pytest.param({"hostNetwork": True}, "hostNetwork", id="C32 hostNetwork"),
+        pytest.param({"securityContext": {"privileged": True}}, "securityContext", id="C32 privileged"),
+        pytest.param({"scheduling": {"affinity": {"podAntiAffinity": {}}}}, "scheduling.affinity", id="C35"),
+        pytest.param({"service": {"ports": [{"port": 80}, {"port": 80}]}}, "service.ports", id="C40"),
+        pytest.param({"ingress": {"host": "llama.example.com"}}, "ingress", id="C41"),
+        pytest.param({"podLabels": {"app": "theirs"}}, "podLabels", id="C45"),
+        pytest.param({"files": {"a.txt": "x" * 2**20}}, "files", id="C47"),
+        pytest.param({"rollout": {"maxSurge": 0, "maxUnavailable": 0}}, "rollout.maxSurge", id="C56"),
+        pytest.param({"auth": {"disabled": True, "mode": "Anonymous"}}, "auth.disabled", id="C58"),
+        pytest.param({"engine": {"trustRemoteCode": True}}, "engine.trustRemoteCode", id="C59"),
+        pytest.param({"adapters": [{"name": "a", "rank": 4096}]}, "adapters", id="C60"),
+        pytest.param({"model": {**TINY["model"], "adapters": [{"name": "a/b"}]}}, "model.adapters", id="C61"),
+        pytest.param({"scaling": {**SCALING, "scaleToZeroAfter": "5x"}}, "scaling.scaleToZeroAfter", id="C62"),
+    ],
+)
+def test_what_an_llmservice_does_not_have_is_refused_by_name(
+    create: Callable[..., Answer], fields: Spec, unknown: str
+) -> None:
+    refusal = create({**TINY, **fields}, strict=True, dry_run=True)
+    assert refusal.status == 400
+    assert f'unknown field "spec.{unknown}"' in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("manifest", "status", "words"),
+    [
+        pytest.param({"metadata": {"annotations": {"a": "x" * 2**18}}}, 422, "may not be more than 262144", id="C53"),
+        pytest.param({"spec": {**TINY, "profile": "x" * 2**20}}, 422, "spec.profile: Too long", id="C46 a field"),
+        pytest.param(
+            {"spec": {**TINY, "rollout": {"verification": {"prompts": [{"prompt": "x" * 2**20}]}}}},
+            422,
+            "spec.rollout.verification.prompts[0].prompt: Too long",
+            id="C47 a file as a prompt",
+        ),
+        pytest.param({"spec": {**TINY, "servedName": "x" * 2**22}}, 413, "Request entity too large", id="C46 all"),
+    ],
+)
+def test_an_object_that_is_too_large_is_refused_by_name(
+    api: ApiClient, namespace: str, manifest: Spec, status: int, words: str
+) -> None:
+    whole = llmservice(manifest.get("spec", TINY), namespace=namespace)
+    whole["metadata"].update(manifest.get("metadata", {}))
+    refusal = api.create(whole)
+    assert refusal.status == status, refusal.message
+    assert words in refusal.message
+
+
+def test_c63_a_manifest_that_unfolds_without_end_is_refused(plane: ControlPlane, namespace: str) -> None:
+    manifest = yaml.safe_dump(llmservice(TINY, namespace=namespace))
+    bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    bomb += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    with pytest.raises(Exception, match="excessive aliasing"):
+        plane.kubectl("apply", "--server-side", "--filename", "-", stdin="\n".join([manifest, *bomb]))
+
+
 def test_kubectl_refuses_a_misspelt_field_by_itself(plane: ControlPlane, namespace: str) -> None:
     manifest = yaml.safe_dump(llmservice({**TINY, "replcias": 2}, namespace=namespace))
     with pytest.raises(Exception, match=r'unknown field "spec\.replcias"'):
@@ -174,7 +244,7 @@ def test_kubectl_scale_reads_and_sets_the_replicas(
 def test_the_columns_show_what_the_status_says(
     plane: ControlPlane, namespace: str, create: Callable[..., Answer], api: ApiClient
 ) -> None:
-    create(TINY)
+    create({**TINY, "auth": {"mode": "Anonymous"}})
     ready = {
         "type": "Ready",
         "status": "False",
@@ -197,7 +267,7 @@ def test_the_columns_show_what_the_status_says(
     assert table[0].split() == [column["name"].upper() for column in [{"name": "Name"}, *crd.PRINTER_COLUMNS]]
     assert table[1].split()[:-1] == [
         *("example", "acme/tiny", "Updating", "1/2", "True", "7d9f", "rollout", "1/2", "RolloutInProgress"),
-        *("http://example", "nf4", "2", "Wait"),
+        *("http://example", "Anonymous", "nf4", "2", "Wait"),
     ]
 
 
@@ -255,6 +325,7 @@ def test_kubectl_explain_prints_a_description(plane: ControlPlane) -> None:
     assert "Repository on the hub, as owner/name. Example: google/gemma-3-270m." in " ".join(printed.split())
 
 
+# C48: there is no field that cannot be changed
 @pytest.mark.parametrize(
     ("before", "after"),
     [

@@ -4,11 +4,13 @@ What needs a node stands in tests/e2e. Name conflicts (C43, C44) and edited chil
 edits while deleting (C49) and of the status (C50) in test_operator_lifecycle.
 """
 
+import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from tests.support.api import Api, Manifest
+from tests.support.api import Api, Manifest, writes
 from tests.support.controlplane import ControlPlane
 from tests.support.running_operator import running_operator
 from tests.support.stage import (
@@ -111,3 +113,101 @@ async def test_files_with_another_digest_than_asked_for_are_not_rolled_out(api: 
     await wait_condition(api, "llama", "Ready", "True")
     after = await api.get("Deployment", "llama")
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
+
+
+async def _warned(api: Api, reason: str) -> Manifest:
+    """Return the one event that warns of something odd about llama; it follows the status."""
+
+    async def found() -> list[Manifest]:
+        events = await api.all("Event", "")
+        return [event for event in events if (event["type"], event["reason"]) == ("Warning", reason)]
+
+    (event,) = await api.eventually(f"an event {reason}", found)
+    return dict(event)
+
+
+async def _wait_warnings(api: Api, *reasons: str) -> None:
+    async def are_said() -> bool:
+        said = (await api.get("LLMService", "llama"))["status"].get("warnings", ())
+        return tuple(warning["reason"] for warning in said) == reasons
+
+    await api.eventually(f"status.warnings says {reasons}", are_said)
+
+
+async def test_c52_a_misspelt_annotation_is_warned_of_once_until_it_is_corrected(api: Api) -> None:
+    manifest = llmservice("llama")
+    manifest["metadata"]["annotations"] = {"llmservice.dev/restrt": "1"}
+    await api.create(manifest)
+    await _wait_warnings(api, "UnknownAnnotation")
+    await serve(api, "llama")
+    await api.merge("LLMService", "llama", {"metadata": {"annotations": {"llmservice.dev/restrt": "2"}}})
+    await api.merge("LLMService", "llama", {"metadata": {"labels": {"another": "edit"}}})
+    corrected = {"llmservice.dev/restrt": None, "llmservice.dev/restart": "2"}
+    await api.merge("LLMService", "llama", {"metadata": {"annotations": corrected}})
+    await _wait_warnings(api)
+    event = await _warned(api, "UnknownAnnotation")
+    assert "did you mean llmservice.dev/restart?" in event["note"]
+    assert "series" not in event
+
+
+async def test_c58_a_service_that_is_open_to_everybody_is_warned_of_and_shown(plane: ControlPlane, api: Api) -> None:
+    await api.create(llmservice("llama", service={"type": "NodePort"}, auth={"mode": "Anonymous"}))
+    await _wait_warnings(api, "OpenToEverybody")
+    shown = plane.kubectl("get", "llmservice", "llama", "--output=wide", f"--namespace={api.namespace}")
+    assert "Anonymous" in shown
+    assert (await _warned(api, "OpenToEverybody"))["note"].startswith("Set spec.auth.mode to APIKey")
+    await api.merge("LLMService", "llama", {"spec": {"service": {"type": "ClusterIP"}}})
+    await _wait_warnings(api)
+
+
+async def test_c53_nonsense_in_annotations_of_an_llmservice_is_nobodys_memory(
+    plane: ControlPlane, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = llmservice("llama")
+    remembered = ("kopf.zalando.org/last-handled-configuration", "llmservice.dev/last-handled-configuration")
+    kopfs = dict.fromkeys((*remembered, "kopf.zalando.org/seen", "llmservice.dev/kopf-managed"), "{[")
+    restart = "llmservice.dev/restart"
+    # As much as the API server takes of annotations: a child has others beside it.
+    room = 2**18 - sum(len(name) + len(value) for name, value in {**kopfs, restart: ""}.items())
+    manifest["metadata"]["annotations"] = {**kopfs, restart: "x" * room}
+    await api.create(manifest)
+    await serve(api, "llama")
+    before = await api.get("Deployment", "llama")
+    await api.merge("LLMService", "llama", {"metadata": {"annotations": {restart: "x" * (room - 1) + "y"}}})
+
+    async def is_restarted() -> bool:
+        template = (await api.get("Deployment", "llama"))["spec"]["template"]
+        return bool(template != before["spec"]["template"])
+
+    await api.eventually("another value of 256 KiB rolls the pods", is_restarted)
+    kept = (await api.get("LLMService", "llama"))["metadata"]["annotations"]
+    assert {name: kept[name] for name in kopfs} == kopfs
+    assert [write for write in writes(plane, api.namespace) if " llmservices llama" in write] == []
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("kopf")] == []
+
+
+@pytest.mark.parametrize("value", ["{{ x", "[" * 200_000, "x" * 250_000], ids=["no JSON", "brackets", "250 kB"])
+async def test_c53_what_the_operator_remembers_on_a_volume_is_written_again(api: Api, value: str) -> None:
+    await api.create(llmservice("llama"))
+    await serve(api, "llama")
+    before = await api.get("PersistentVolumeClaim", "llama-cache")
+    nonsense = {"metadata": {"annotations": {"llmservice.dev/cached": value}}}
+    await api.merge("PersistentVolumeClaim", "llama-cache", nonsense)
+
+    async def is_written_again() -> bool:
+        after = await api.get("PersistentVolumeClaim", "llama-cache")
+        return bool(after["metadata"]["annotations"] == before["metadata"]["annotations"])
+
+    await api.eventually("the verdict is back", is_written_again)
+    assert condition(await api.get("LLMService", "llama"), "Serving")["status"] == "True"
+
+
+@pytest.mark.parametrize("character", ["x", "🦙", "\u0001"], ids=["letters", "four bytes each", "escaped in JSON"])
+async def test_c47_the_longest_prompts_that_are_accepted_reach_the_replicas(api: Api, character: str) -> None:
+    prompts = [{"prompt": character * 8192} for _ in range(8)]
+    await api.create(llmservice("llama", rollout={"verification": {"prompts": prompts}}))
+    await finish_warmup(api, "llama")
+    await make_pods_ready(api, "llama")
+    await wait_condition(api, "llama", "Scheduled", "True", within_seconds=SHOWN_SECONDS)
+    texts: list[Any] = [json.dumps(config["data"]) for config in await api.all("ConfigMap") if "data" in config]
+    assert max(map(len, texts)) > len(prompts) * 8192

@@ -29,6 +29,7 @@ async def api(plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
         yield api
 
 
+# C26
 async def test_a_model_too_large_for_the_gpu_gets_none_until_it_is_told_to_be_smaller(api: Api) -> None:
     await api.create(llmservice("llama", engine={"maxModelLen": 65536}))
     await finish_warmup(api, "llama", LLAMA)
@@ -49,6 +50,7 @@ async def test_a_model_too_large_for_the_gpu_gets_none_until_it_is_told_to_be_sm
     assert ready["status"]["model"]["estimatedMemoryBytes"] <= 16 << 30
 
 
+# C26, C27
 @pytest.mark.parametrize(("length", "reason"), [(65536, "ModelTooLarge"), (262144, "ContextTooLong")])
 async def test_what_serves_is_left_when_it_is_edited_beyond_what_fits(api: Api, length: int, reason: str) -> None:
     await api.create(llmservice("llama"))

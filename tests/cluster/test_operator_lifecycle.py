@@ -72,6 +72,7 @@ async def test_deletion_works_with_the_operator_gone(plane: ControlPlane, api: A
     await api.eventually("everything owned is gone", lambda: _nothing_owned(api), COLLECTED_SECONDS)
 
 
+# C49
 async def test_an_edit_while_deleting_creates_nothing(plane: ControlPlane, operated: Api) -> None:
     await operated.create(llmservice("llama"))
     await serve(operated, "llama")
@@ -143,6 +144,7 @@ async def test_a_recreated_llmservice_waits_for_the_old_children_to_go(operated:
     assert condition(await operated.get("LLMService", "llama"), "ConfigurationValid")["reason"] == "Valid"
 
 
+# C50
 async def test_a_status_written_by_a_user_is_ignored_and_put_right(operated: Api) -> None:
     await operated.create(llmservice("llama"))
     await wait_condition(operated, "llama", "Ready", "False")

@@ -53,12 +53,12 @@ async def test_f22_a_quota_that_leaves_no_place_for_the_warm_up_is_told_and_heal
     await api.create(llmservice("llama"))
     assert "exceeded quota: none, requested: pods=1" in await _refused(api, "Job", "QuotaExceeded")
     await api.delete("ResourceQuota", "none")
-    await finish_warmup_late(api)
+    await _finish_warmup_late(api)
     await make_pods_ready(api, "llama")
     await wait_condition(api, "llama", "Ready", "True")
 
 
-async def finish_warmup_late(api: Api) -> None:
+async def _finish_warmup_late(api: Api) -> None:
     async def has_pod() -> bool:
         return bool(await api.all("Pod"))
 

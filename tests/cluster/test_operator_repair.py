@@ -144,6 +144,7 @@ async def test_fields_of_others_stay(api: Api) -> None:
     assert (await api.get("Service", "llama"))["metadata"]["annotations"]["theirs"] == "kept"
 
 
+# C51
 @pytest.mark.parametrize("kind", EVERY_KIND)
 async def test_f25_removed_labels_come_back(api: Api, kind: str) -> None:
     await api.create(llmservice("llama", **EXTRAS.get(kind, {})))
@@ -161,6 +162,7 @@ async def test_f25_removed_labels_come_back(api: Api, kind: str) -> None:
     await api.eventually(f"labels of the {kind}", has_labels, REPAIR_SECONDS)
 
 
+# C51
 @pytest.mark.parametrize("kind", EVERY_KIND)
 async def test_f25_a_removed_owner_reference_comes_back(api: Api, kind: str) -> None:
     await api.create(llmservice("llama", **EXTRAS.get(kind, {})))
@@ -224,6 +226,7 @@ async def _take_back(api: Api, kind: str, name: str, given: Manifest) -> None:
     await api.eventually(f"{kind} is ours again", is_ours, TAKEN_BACK_SECONDS)
 
 
+# C44
 async def test_a_foreign_deployment_is_never_adopted(api: Api) -> None:
     foreign = _foreign_deployment("llama")
     before = await api.create(foreign)
@@ -237,6 +240,7 @@ async def test_a_foreign_deployment_is_never_adopted(api: Api) -> None:
     assert condition(conflicted, "Ready")["reason"] == "ChildNameConflict"
 
 
+# C43
 async def test_of_two_llmservices_with_one_child_name_the_second_yields(api: Api) -> None:
     await api.create(llmservice("first"))
     first = await serve(api, "first")

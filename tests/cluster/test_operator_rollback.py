@@ -127,6 +127,7 @@ async def test_a_good_change_is_taken_back_by_hand_and_comes_back_when_the_annot
     assert await _revision(operated) == new
 
 
+# C30
 async def test_an_image_that_does_not_exist_is_taken_back_and_a_registry_out_of_reach_is_waited_for(
     operated: Api,
 ) -> None:

@@ -130,6 +130,7 @@ def test_greedy_tokens_are_those_of_generate(model: Model, tiny: Path) -> None:
     assert tokens == generated[0].tolist()
 
 
+# C25: there is no number format that a CPU cannot compute in
 @pytest.mark.parametrize(("dtype", "close"), [("bfloat16", 0.03), ("float16", 0.005)])
 def test_half_precision_is_as_close_as_it_can_be(dtype: str, close: float, tiny: Path) -> None:
     model = loaded(tiny, compute_dtype=dtype)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -20,6 +20,7 @@ from llmservice_operator.cluster.live import LiveCluster
 from llmservice_operator.cluster.resources import CHILDREN, LLMSERVICES, Key
 from llmservice_operator.work_queue import WorkQueue
 from llmservice_operator.workers import Reconcile, Workers
+from tests.support.alert_rules import exported_metrics, metrics_asked_for
 
 T = TypeVar("T")
 Manifest = dict[str, Any]
@@ -40,7 +41,6 @@ KINDS: Final = [
     "Service",
     "ServiceAccount",
 ]
-READY: Final = {"type": "Ready", "status": "True", "reason": "AllReplicasReady", "message": ""}
 
 
 class ApiServer:
@@ -107,6 +107,22 @@ async def eventually(check: Callable[[], Awaitable[T | None]]) -> T:
     return found
 
 
+def llmservice(name: str, **conditions: str) -> Manifest:
+    """Return an LLMService with conditions, each given as status/reason."""
+    status_and_reason = {kind: said.split("/") for kind, said in conditions.items()}
+    return {
+        "apiVersion": "llmservice.dev/v1alpha1",
+        "kind": "LLMService",
+        "metadata": {"namespace": "default", "name": name, "uid": f"uid of {name}", "resourceVersion": "5"},
+        "status": {
+            "conditions": [
+                {"type": kind, "status": status, "reason": reason, "message": ""}
+                for kind, (status, reason) in status_and_reason.items()
+            ]
+        },
+    }
+
+
 async def nothing_to_do(_: Key) -> None:
     """Reconcile."""
 
@@ -124,7 +140,12 @@ async def web_server(app: web.Application) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def operating(
-    api: ApiServer, reconcile: Reconcile = nothing_to_do, timeout_seconds: float = 30, *, watches: bool = True
+    api: ApiServer,
+    reconcile: Reconcile = nothing_to_do,
+    timeout_seconds: float = 30,
+    *,
+    watches: bool = True,
+    namespaces: Sequence[str] = (),
 ) -> AsyncIterator[Operator]:
     """Run the watches, the workers and the web server while the body does."""
     app = web.Application()
@@ -135,7 +156,7 @@ async def operating(
         client = Client(configuration)
         stack.push_async_callback(client.close)
         queue: WorkQueue[Key] = WorkQueue()
-        cluster = LiveCluster(client, queue.add)
+        cluster = LiveCluster(client, queue.add, namespaces)
         workers = Workers(queue, reconcile, lambda *_: None, count=1, timeout_seconds=timeout_seconds)
         health = http.Health(cluster, workers)
         stack.callback(queue.close)
@@ -215,21 +236,82 @@ async def test_healthz_tells_of_an_event_loop_that_is_late(monkeypatch: pytest.M
 
 async def test_metrics_count_llmservices_by_condition_until_they_are_gone() -> None:
     api = ApiServer()
-    meta = {"namespace": "default", "name": "llama", "uid": "uid-1", "resourceVersion": "5"}
-    manifest = {"apiVersion": "llmservice.dev/v1alpha1", "kind": "LLMService", "metadata": meta}
-    manifest["status"] = {"conditions": [READY]}
+    manifest = llmservice("llama", Ready="True/AllReplicasReady")
     api.items["llmservices"] = [manifest]
     async with operating(api) as operator:
         await operator.until("/readyz", 200)
         counted = (await operator.metrics())["llmservice_operator_llmservices"]
         assert counted == [({"condition": "Ready", "status": "True"}, 1.0)]
-        gone = {"type": "DELETED", "object": {**manifest, "metadata": {**meta, "resourceVersion": "11"}}}
+        last_seen = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "11"}}
+        gone = {"type": "DELETED", "object": last_seen}
         await api.watch.put(gone)
 
         async def is_forgotten() -> bool | None:
             return "llmservice_operator_llmservices" not in await operator.metrics() or None
 
         assert await eventually(is_forgotten)
+
+
+async def test_metrics_name_an_llmservice_for_what_is_not_as_it_should_be() -> None:
+    api = ApiServer()
+    api.items["llmservices"] = [
+        llmservice("well", Ready="True/AllReplicasReady", Serving="True/EndpointsReady", Degraded="False/AsExpected"),
+        llmservice("back", Ready="False/RolledBack", Serving="True/EndpointsReady", Degraded="True/RolledBack"),
+        llmservice("held", Ready="True/Suspended", Serving="False/Suspended", Reconciling="True/Scaling"),
+        llmservice("young", Ready="Unknown/NotYetObserved"),
+    ]
+    async with operating(api) as operator:
+        await operator.until("/readyz", 200)
+        found = await operator.metrics()
+    abnormal = {tuple(labels.values()): value for labels, value in found["llmservice_operator_abnormal_conditions"]}
+    assert abnormal == {
+        ("Degraded", "back", "default", "RolledBack"): 1.0,
+        ("Ready", "back", "default", "RolledBack"): 1.0,
+        ("Ready", "young", "default", "NotYetObserved"): 1.0,
+    }
+    serving = {labels["llmservice"]: value for labels, value in found["llmservice_operator_serving"]}
+    assert serving == {"well": 1.0, "back": 1.0, "held": 0.0}
+
+
+async def test_metrics_show_the_oldest_watch_of_a_kind() -> None:
+    async with operating(ApiServer(), watches=False, namespaces=("one", "two")) as operator:
+        for watch in operator.cluster.informers[: len(KINDS)]:
+            watch._heard_at -= 100.0
+        found = await operator.metrics()
+    assert min(age for _, age in found["llmservice_operator_watch_age_seconds"]) >= 100.0
+
+
+async def test_metrics_tell_how_long_a_worker_has_been_at_it() -> None:
+    released = asyncio.Event()
+
+    async def slow(_: Key) -> None:
+        await released.wait()
+
+    async with operating(ApiServer(), slow) as operator:
+        operator.queue.add(KEY)
+
+        async def at_work() -> Samples | None:
+            found = await operator.metrics()
+            return found if _value(found, "workqueue_unfinished_work_seconds", {"name": "llmservice"}) > 0 else None
+
+        found = await eventually(at_work)
+        assert _value(found, "workqueue_longest_running_processor_seconds", {"name": "llmservice"}) > 0
+        assert _value(found, "controller_runtime_active_workers", {"controller": "llmservice"}) == 1
+        assert _value(found, "controller_runtime_max_concurrent_reconciles", {"controller": "llmservice"}) == 1
+        released.set()
+
+
+async def test_metrics_have_what_the_alerts_ask_of_the_operator() -> None:
+    async with operating(ApiServer()) as operator:
+        _, text = await operator.get("/metrics")
+    assert metrics_asked_for(of_servers=False) <= exported_metrics(text)
+
+
+async def test_what_alerts_count_is_there_before_it_has_happened() -> None:
+    async with operating(ApiServer()) as operator:
+        found = await operator.metrics()
+    assert "controller_runtime_reconcile_errors_total" in found
+    assert {labels["result"] for labels, _ in found["controller_runtime_reconcile_total"]} >= {"success", "error"}
 
 
 async def test_metrics_tell_of_watches_queue_and_reconciles() -> None:

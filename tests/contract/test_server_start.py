@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.alert_rules import exported_metrics, metrics_asked_for
 from tests.support.models import write_checkpoint
 from tests.support.server_process import (
     ROOT,
@@ -193,3 +194,9 @@ async def _generates(port: int) -> bool:
             if answer is not None and answer.status_code == 200:
                 return True
             await asyncio.sleep(0.05)
+
+
+async def test_a_server_exports_what_the_alerts_ask_of_servers(tmp_path: Path) -> None:
+    async with server_process(tmp_path) as server:
+        text = (await server.management.get("/metrics")).text
+    assert metrics_asked_for(of_servers=True) <= exported_metrics(text)

@@ -271,6 +271,7 @@ def test_a_token_opens_what_is_gated_and_stays_with_its_server(place: Place) -> 
     assert [request.authorization for request in cdn.requests] == [None]
 
 
+# C10
 def test_an_empty_token_is_refused_without_a_request(place: Place) -> None:
     place.archive()
 

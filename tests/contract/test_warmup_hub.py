@@ -101,6 +101,7 @@ def test_a_new_commit_is_downloaded_beside_the_old_one(place: Place) -> None:
     assert (old / "config.json").is_file()
 
 
+# C06
 def test_a_pinned_commit_is_had_by_its_name(place: Place) -> None:
     place.warm_up()
     commit = place.said["verdict"]["commit"]
@@ -317,6 +318,7 @@ def test_a_hub_that_stumbles_once_is_asked_again(place: Place) -> None:
     assert place.warm_up() == 0
 
 
+# C07
 def test_a_model_or_revision_that_is_not_there_is_named(place: Place) -> None:
     code, reason, message = place.fails(hub_repo="acme/none")
     assert (code, reason) == (65, "ModelNotFound")
@@ -334,6 +336,7 @@ def test_nobody_listening_is_a_hub_that_cannot_be_reached(place: Place) -> None:
 # Tokens.
 
 
+# C08, C10
 def test_a_gated_model_needs_the_token_that_may_read_it(place: Place) -> None:
     place.hub.gated = {REPO: "hf_right"}
 
@@ -346,6 +349,7 @@ def test_a_gated_model_needs_the_token_that_may_read_it(place: Place) -> None:
     assert place.warm_up(hugging_face_hub_token="hf_right\n") == 0
 
 
+# C10
 @pytest.mark.parametrize("token", ["\n", "hf_right\nhf_other", "hf right", "hf_\x00right", "hf_r\u00efght"])
 def test_what_is_no_token_is_refused_without_a_request(place: Place, token: str) -> None:
     code, reason, message = place.fails(hugging_face_hub_token=token)

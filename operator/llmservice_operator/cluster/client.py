@@ -5,6 +5,8 @@ answer raises after the write has already happened. The library is used for what
 credentials, TLS.
 """
 
+import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -34,7 +36,8 @@ somebody who waits.
 """
 PAGE_SIZE: Final = 100
 """Objects in one page of a list. Pages of all kinds are in memory at the same time at the start, parsed and not."""
-APPLY: Final = "application/apply-patch+yaml"
+# With its charset the library takes it for a text of ours, and sends it as it is.
+APPLY: Final = "application/apply-patch+yaml; charset=utf-8"
 MERGE: Final = "application/merge-patch+json"
 
 
@@ -73,7 +76,7 @@ class Client:
         meta = manifest["metadata"]
         path = resource.path(meta["namespace"], meta["name"], subresource)
         query = {"fieldManager": field_manager, "force": "true"}
-        return await self._json("PATCH", path, query=query, body=manifest, content_type=APPLY)
+        return await self._json("PATCH", path, query=query, body=as_yaml(manifest), content_type=APPLY)
 
     async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
         """Create an object that is not applied: an Event."""
@@ -126,7 +129,7 @@ class Client:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Manifest | None = None,
+        body: Manifest | str | None = None,
         content_type: str = "application/json",
     ) -> Manifest:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
@@ -150,7 +153,7 @@ class Client:
         method: str,
         path: str,
         query: Mapping[str, str] | None,
-        body: Manifest | None,
+        body: Manifest | str | None,
         content_type: str,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - it bounds the body that is read after this returns, too
     ) -> aiohttp.ClientResponse:
@@ -167,7 +170,7 @@ class Client:
         method: str,
         path: str,
         query: Mapping[str, str] | None,
-        body: Manifest | None,
+        body: Manifest | str | None,
         content_type: str,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
     ) -> aiohttp.ClientResponse:
@@ -192,6 +195,24 @@ class Client:
         if isinstance(error, errors.ForbiddenError) and error.missing_right is not None:
             metrics.MISSING_RIGHTS.labels(*error.missing_right).inc()
         raise error
+
+
+_NOT_IN_YAML: Final = re.compile("[\x7f-\uffff]")
+
+
+def as_yaml(manifest: Manifest) -> str:
+    """Return a manifest as JSON that a parser of YAML reads alike.
+
+    An apply is read as YAML, which knows no surrogate pairs: what JSON escapes as two has to stand there as it is. All
+    else beyond ASCII is escaped, because YAML takes some of it for ends of lines, and some for no text at all.
+    """
+    return _NOT_IN_YAML.sub(_escaped, json.dumps(manifest, ensure_ascii=False))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    is_half_a_pair = 0xD800 <= code <= 0xDFFF
+    return f"\\u{0xFFFD if is_half_a_pair else code:04x}"
 
 
 def _parsed(text: bytes) -> Any:

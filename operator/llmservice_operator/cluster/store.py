@@ -9,6 +9,7 @@ from llmservice_operator import names
 from llmservice_operator.cluster import digest
 from llmservice_operator.cluster.resources import LLMSERVICES, Key, Resource
 from llmservice_operator.manifest import Manifest
+from llmservice_operator.schema.unknown_fields import unknown_fields
 
 _TOMBSTONES: Final = 4096
 
@@ -25,9 +26,13 @@ class Entry:
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Entry":
-        """Digest our part of the managedFields, then drop them: they are two thirds of an object's memory."""
+        """Digest our part of the managedFields, then drop them: they are two thirds of an object's memory. Of an
+        LLMService those stay that name a field it does not have.
+        """
         own = digest.owned_fields(manifest, names.FIELD_MANAGER)
         meta = {field: value for field, value in manifest["metadata"].items() if field != "managedFields"}
+        if odd := _with_unknown_fields(manifest):
+            meta["managedFields"] = odd
         owns_replicas = own is not None and "f:replicas" in own.get("f:spec", {})
         return cls({**manifest, "metadata": meta}, None if own is None else digest.of(own), owns_replicas)
 
@@ -43,6 +48,12 @@ class Entry:
     def is_same_object(self, other: "Entry") -> bool:
         """Whether nothing differs but the version: a heartbeat, or a change in somebody else's managed fields."""
         return self.digest == other.digest and _without_version(self.manifest) == _without_version(other.manifest)
+
+
+def _with_unknown_fields(manifest: Manifest) -> list[Manifest]:
+    if manifest.get("kind") != names.KIND:
+        return []
+    return [entry for entry in manifest["metadata"].get("managedFields", ()) if any(unknown_fields(entry))]
 
 
 def _without_version(manifest: Manifest) -> Manifest:

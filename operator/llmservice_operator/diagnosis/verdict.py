@@ -77,7 +77,7 @@ def records(annotation: str | None) -> dict[str, Verdict]:
     """Return the verdicts in a PVC's annotation, by warm-up key, oldest first; what cannot be read is left out."""
     try:
         content = json.loads(annotation or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):  # Somebody may have written anything, thousands of brackets too.
         return {}
     found: dict[str, Verdict] = {}
     for key, value in content.items() if isinstance(content, dict) else ():

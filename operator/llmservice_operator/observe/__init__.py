@@ -21,6 +21,7 @@ from llmservice_operator.observe.serving import serving
 from llmservice_operator.observe.situation import Situation, situation
 from llmservice_operator.observe.update_pending import operator, update_pending
 from llmservice_operator.observe.verified import verified
+from llmservice_operator.observe.warnings import warnings
 from llmservice_operator.schema import LLMService
 from llmservice_operator.settings import Settings
 
@@ -59,6 +60,7 @@ def observe(llmservice: LLMService, children: Children, settings: Settings, now:
         "rollout": model_status.revisions(facts),
         "operator": operator(facts),
         "lastFailure": last_failure(llmservice, children),
+        "warnings": warnings(llmservice),
         "conditions": _conditions(facts, now),
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -2,16 +2,30 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
+from llmservice_operator import names
 from llmservice_operator.schema.rules import Structure
 from llmservice_operator.schema.spec import Spec
+
+LONGEST_VALUE: Final = 253
+"""Characters of an annotation that count as they are: more than any time or name needs."""
 
 
 class InvalidLLMService(ValueError):  # noqa: N818 - it names what is wrong, as the errors of the standard library do
     """A stored LLMService that does not fit the schema; the message names the fields and what is wrong with them."""
+
+
+def bounded(value: str) -> str:
+    """Return an annotation's value as it is, or one too long to be copied by its beginning and its hash.
+
+    Values go into annotations of children, and the API server refuses an object with more than 256 KiB of them.
+    """
+    if len(value) <= LONGEST_VALUE:
+        return value
+    return f"{value[:LONGEST_VALUE]}… {names.short_hash(value)}"
 
 
 class Metadata(Structure):
@@ -21,8 +35,10 @@ class Metadata(Structure):
     namespace: str
     uid: str
     generation: int = 1
-    annotations: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, Annotated[str, AfterValidator(bounded)]] = Field(default_factory=dict)
     deletion_timestamp: datetime | None = None
+    managed_fields: tuple[dict[str, Any], ...] = ()
+    """Only the entries with fields that the spec does not have."""
 
 
 class LLMService(Structure):

@@ -27,9 +27,42 @@ Revision = Annotated[
         holds=lambda self: not {"", ".", ".."} & set(self.split("/")),
     ),
 ]
-Endpoint = Annotated[str, Field(max_length=256, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$")]
-Url = Annotated[str, Field(max_length=1024, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9._~/%?=&-]*$")]
-ImageReference = Annotated[str, Field(max_length=512, pattern=r"^[a-z0-9][A-Za-z0-9._:/@-]*$")]
+
+
+def has_port_of_tcp(url: str) -> bool:
+    """Return whether the port of a URL is one, if it names one."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+_PORT = Rule(
+    "!isURL(self) || url(self).getPort() == '' || (int(url(self).getPort()) >= 1 && int(url(self).getPort()) <= 65535)",
+    "the port of an address is a number from 1 to 65535",
+    holds=has_port_of_tcp,
+)
+Endpoint = Annotated[
+    str, Field(max_length=256, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$"), _PORT
+]
+Url = Annotated[
+    str, Field(max_length=1024, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9._~/%?=&-]*$"), _PORT
+]
+ImageReference = Annotated[
+    str,
+    Field(max_length=512, pattern=r"^[a-z0-9][A-Za-z0-9._:/@-]*$"),
+    Rule(
+        "!self.contains('//')",
+        "reference is an image's name as for `docker pull`: leave http:// and the like out",
+        holds=lambda self: "//" not in self,
+    ),
+    Rule(
+        # Nodes pull images, and at these addresses clouds tell a node its credentials.
+        "!self.startsWith('169.254.')",
+        "reference must not name a link-local address as registry: use the registry's host name",
+        holds=lambda self: not self.startswith("169.254."),
+    ),
+]
 BucketUri = Annotated[
     str,
     Field(max_length=1024, pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?$"),
@@ -39,7 +72,7 @@ BucketUri = Annotated[
         holds=lambda self: not {".", ".."} & set(self.split("/")),
     ),
 ]
-ServerAddress = Annotated[str, Field(max_length=256, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
+ServerAddress = Annotated[str, Field(max_length=256, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"), _PORT]
 Region = Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]+$")]
 Sha256 = Annotated[str, Field(max_length=64, pattern=r"^[a-f0-9]{64}$")]
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[a-f0-9]{64}$")]

@@ -107,6 +107,13 @@ class OperatorStatus(Reported):
     )
 
 
+class StatusWarning(Reported):
+    """One thing that is odd about the LLMService."""
+
+    reason: str = Field(description="What, in one word; docs/conditions.md explains each.")
+    message: str = Field(description="What to do, and about what.")
+
+
 class Condition(Structure):
     """One condition, as in metav1.Condition."""
 
@@ -140,6 +147,11 @@ class LLMServiceStatus(Reported):
     rollout: RolloutStatus | None = Field(None, description="Which revisions of the pod template there are.")
     last_failure: LastFailure | None = Field(None, description="How the container ended that failed last.")
     operator: OperatorStatus | None = Field(None, description="What the operator itself would change.")
+    warnings: tuple[StatusWarning, ...] = Field(
+        (),
+        json_schema_extra=ATOMIC_LIST,
+        description="What is odd about the LLMService and holds nothing back; an event tells each once.",
+    )
     conditions: tuple[Condition, ...] = Field(
         (),
         json_schema_extra={

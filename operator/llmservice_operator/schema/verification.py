@@ -1,11 +1,15 @@
 """spec.rollout.verification: prompts that a new revision must answer before a replica of it gets requests."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from llmservice_operator.schema.references import ATOMIC_LIST, Int32
-from llmservice_operator.schema.rules import Structure
+from llmservice_operator.schema.rules import Rule, Structure
+
+MOST_CHARACTERS: Final = 65536
+"""Of all prompts and expected texts together: they go into a ConfigMap, which may have 1 MiB, and twice into each
+revision that is kept. A character may take six bytes there."""
 
 ExpectedText = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -29,9 +33,24 @@ class GoldenPrompt(Structure):
     )
 
 
+def _characters(prompt: GoldenPrompt) -> int:
+    return len(prompt.prompt) + sum(map(len, prompt.expect_any_of))
+
+
 class Verification(Structure):
     """Prompts that every new replica answers before it is ready. A revision that answers them wrongly or too slowly is
     taken back."""
+
+    rules = (
+        Rule(
+            "self.prompts.map(p, size(p.prompt) + "
+            "(has(p.expectAnyOf) ? p.expectAnyOf.map(text, size(text)).sum() : 0)).sum() "
+            f"<= {MOST_CHARACTERS}",
+            f"shorten the prompts: with the texts they expect they may have {MOST_CHARACTERS} characters together",
+            holds=lambda self: sum(map(_characters, self.prompts)) <= MOST_CHARACTERS,
+            field_path=".prompts",
+        ),
+    )
 
     timeout_seconds: Annotated[Int32, Field(ge=1, le=3600)] = Field(
         120,

@@ -30,6 +30,8 @@ def test_what_lies_below_a_listed_address_is_allowed(url: str) -> None:
         "http://10.0.0.1:8000/public/%2e%2e/private",
         "http://169.254.169.254/latest/meta-data",
         "file:///etc/passwd",
+        "https://models.example.com:99999/a",
+        "https://[models.example.com/a",
     ],
 )
 def test_everything_else_is_not(url: str) -> None:

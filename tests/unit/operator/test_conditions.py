@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from llmservice_operator.conditions import REASONS, ConditionType, Reason, condition, shortened
+from llmservice_operator.conditions import REASONS, ConditionType, Reason, condition, is_abnormal, shortened
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 
@@ -65,3 +65,22 @@ def test_ready_and_stalled_know_every_reason_that_can_hold_them_back() -> None:
     for condition_type in (ConditionType.CONFIGURATION_VALID, ConditionType.MODEL_CACHED, ConditionType.SCHEDULED):
         assert set(REASONS[condition_type]["False"]) <= blocking
     assert set(REASONS[ConditionType.DEGRADED]["True"]) <= blocking
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "reason", "abnormal"),
+    [
+        ("Ready", "True", "AllReplicasReady", False),
+        ("Ready", "False", "RolledBack", True),
+        ("Ready", "Unknown", "NotYetObserved", True),
+        ("Serving", "False", "NoReadyEndpoints", True),
+        ("Serving", "False", "Suspended", False),
+        ("Reconciling", "True", "Caching", False),
+        ("Stalled", "True", "QuotaExceeded", True),
+        ("Degraded", "False", "AsExpected", False),
+        ("Degraded", "True", "CrashLoop", True),
+        ("Paused", "True", "PausedByUser", True),
+    ],
+)
+def test_what_is_not_as_it_should_be(kind: str, status: str, reason: str, abnormal: bool) -> None:
+    assert is_abnormal({"type": kind, "status": status, "reason": reason}) is abnormal

@@ -90,6 +90,16 @@ def test_the_operator_runs_restricted_and_bounded() -> None:
     assert container["ports"] == [{"name": "http", "containerPort": names.OPERATOR_PORT}]
 
 
+def test_the_monitors_find_the_pods_and_their_ports() -> None:
+    of_operator, of_servers = (monitor["spec"] for monitor in documents("monitoring/pod-monitors.yaml"))
+    (operator,) = documents("operator/deployment.yaml")
+    assert of_operator["selector"]["matchLabels"].items() <= operator["spec"]["template"]["metadata"]["labels"].items()
+    assert of_operator["podMetricsEndpoints"][0]["port"] == "http"
+    assert of_servers["selector"]["matchLabels"].items() <= names.labels("gemma").items()
+    assert of_servers["podTargetLabels"] == [names.INSTANCE_LABEL]
+    assert of_servers["podMetricsEndpoints"][0]["port"] == names.MANAGEMENT_PORT_NAME
+
+
 def test_the_namespace_admits_only_restricted_pods() -> None:
     (namespace,) = documents("namespace.yaml")
     labels = namespace["metadata"]["labels"]
@@ -112,7 +122,7 @@ def test_the_replicas_agree_on_one_lease() -> None:
 def test_the_policy_knows_every_field_that_names_a_secret_or_a_claim() -> None:
     policy, _ = documents("admission/references.yaml")
     said = " ".join(rule["messageExpression"] for rule in policy["spec"]["validations"])
-    (version,) = yaml.safe_load(crd.render())["spec"]["versions"]
+    (version,) = crd.manifest()["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     fields = [path for path in _fields(spec, "spec") if re.search(r"SecretRef$|SecretName$|claimName$", path)]
     assert len(fields) >= 4

@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from llmservice_operator import settings
 from llmservice_operator.children import Refusal
@@ -47,6 +49,26 @@ def condition(cluster: FakeCluster, kind: str) -> tuple[str, str]:
 
 async def test_an_llmservice_that_is_gone_needs_nothing() -> None:
     assert await run(FakeCluster()) is None
+
+
+async def test_a_condition_that_turns_is_logged_once_with_its_llmservice() -> None:
+    cluster = cluster_with(resources={"gpu": {"count": 1}}, profile="absent")
+    with capture_logs([merge_contextvars]) as logged:
+        await run(cluster)
+        await run(cluster)
+    (line,) = (entry for entry in logged if entry.get("condition") == "ConfigurationValidFalse")
+    manifest = cluster.llmservice(KEY)
+    assert manifest is not None
+    assert "'absent'" in line.pop("message")
+    assert line == {
+        "event": "condition changed",
+        "log_level": "warning",
+        "condition": "ConfigurationValidFalse",
+        "reason": "ProfileNotFound",
+        "llmservice": "default/llama",
+        "uid": manifest["metadata"]["uid"],
+        "generation": manifest["metadata"].get("generation"),
+    }
 
 
 async def test_children_come_first_and_the_status_once_at_the_end() -> None:

@@ -27,6 +27,7 @@ def test_a_minimal_file_serves_the_public_hub_in_all_namespaces() -> None:
         ({"defaultProfile": "cpu"}, "defaultProfile names 'cpu', but profiles has: nvidia"),
         ({"defaultEndpoint": "http://hub"}, "defaultEndpoint http://hub must stand in allowedEndpoints too"),
         ({"allowedEndpoints": ["file:///etc"]}, "allowedEndpoints.0: "),
+        ({"allowedEndpoints": ["http://hub:99999"]}, "the port of http://hub:99999 is no number from 1 to 65535"),
     ],
 )
 def test_a_mistake_is_told_with_its_key(change: dict[str, Any], complaint: str) -> None:

@@ -55,3 +55,18 @@ CRASHING = status(
 )
 def test_events(before: dict[str, Any], after: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert [(notice.type, notice.reason) for notice in notices(before, after)] == expected
+
+
+def test_a_warning_is_told_once_and_again_when_it_says_something_else() -> None:
+    odd = {"warnings": [{"reason": "UnknownAnnotation", "message": "about a"}]}
+    odder = {"warnings": [*odd["warnings"], {"reason": "OpenToEverybody", "message": "about b"}]}
+    other = {"warnings": [{"reason": "UnknownAnnotation", "message": "about c"}]}
+    told = [notices(*pair) for pair in (({}, odd), (odd, odd), (odd, odder), (odder, odd), (odd, other), (other, {}))]
+    assert [[(notice.type, notice.reason, notice.message) for notice in found] for found in told] == [
+        [("Warning", "UnknownAnnotation", "about a")],
+        [],
+        [("Warning", "OpenToEverybody", "about b")],
+        [],
+        [("Warning", "UnknownAnnotation", "about c")],
+        [],
+    ]

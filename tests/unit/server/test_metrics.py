@@ -53,6 +53,15 @@ async def test_requests_and_tokens_are_counted_alike_in_all_families() -> None:
         assert value(server, usage, **OF_COMPLETIONS, gen_ai_token_type="output") == 40
 
 
+async def test_a_stream_that_breaks_has_no_finish_reason_and_every_other_answer_has_one() -> None:
+    async with running_server(fake_fault="nan", fake_fault_after=2) as server:
+        for body in (BODY, {**BODY, "stream": True}, {**BODY, "max_tokens": 1000, "stream": True}):
+            await server.http.post("/v1/completions", json=body)
+        answered = {"route": "/v1/completions", "code": "200"}
+        assert value(server, "llmservice_requests_total", **answered, finish_reason="length") == 2
+        assert value(server, "llmservice_requests_total", **answered, finish_reason="") == 1
+
+
 async def test_the_prefix_cache_is_counted_in_tokens() -> None:
     async with running_server() as server:
         for _ in range(2):

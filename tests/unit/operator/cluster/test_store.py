@@ -101,3 +101,12 @@ def test_an_llmservice_belongs_to_itself() -> None:
     heard = Heard()
     Store(heard).put(LLMSERVICES, entry(5, metadata={"labels": {}}))
     assert heard.told == [(LLAMA, "LLMService", None, 5)]
+
+
+def test_managed_fields_are_kept_only_where_they_name_a_field_that_an_llmservice_has_not() -> None:
+    plain = {"manager": "a", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    odd = {"manager": "b", "fieldsV1": {"f:spec": {"f:tier": {}}}}
+    meta = {"managedFields": [plain, odd]}
+    assert entry(5, kind="LLMService", metadata=meta).manifest["metadata"]["managedFields"] == [odd]
+    assert "managedFields" not in entry(5, kind="Deployment", metadata=meta).manifest["metadata"]
+    assert "managedFields" not in entry(5, kind="LLMService", metadata={"managedFields": [plain]}).manifest["metadata"]

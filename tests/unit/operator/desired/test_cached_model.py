@@ -132,6 +132,7 @@ def test_a_retained_volume_is_taken_up_again_without_a_warm_up() -> None:
     assert "ownerReferences" not in manifest_of(again.manifests, "PersistentVolumeClaim")["metadata"]
 
 
+# C38
 def test_a_volume_never_shrinks_and_keeps_its_class() -> None:
     settings = make_settings(profile={"storageClassName": "new", "cacheSize": "1Gi"})
     llmservice = make_llmservice()
@@ -250,6 +251,7 @@ def test_a_digest_that_the_running_model_has_not_leaves_it_alone() -> None:
     assert wanted(pinned, children, settings, "Deployment") == before
 
 
+# C06
 def test_a_branch_that_has_moved_to_the_digest_asked_for_is_rolled_out() -> None:
     settings, pinned = make_settings(), make_llmservice(model={"digest": OTHER_DIGEST})
     children = serving(make_llmservice(), settings)

@@ -25,6 +25,7 @@ ALLOW: dict[str, Any] = {
 LISTED = ["https://models.example.com", "http://files.example.com/models"]
 
 
+# C17, C33, C36, C20
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
@@ -67,6 +68,7 @@ def test_a_misspelt_profile_is_told_the_nearest() -> None:
     )
 
 
+# C05
 @pytest.mark.parametrize("endpoint", ["http://169.254.169.254", "https://huggingface.co.evil.example", "http://hub"])
 def test_an_endpoint_off_the_list_is_refused(endpoint: str) -> None:
     found = problems(make_llmservice(source={"huggingFace": {"repo": "a/b", "endpoint": endpoint}}), make_settings())
@@ -79,6 +81,7 @@ def test_a_listed_endpoint_is_allowed_with_or_without_a_slash_at_the_end() -> No
     assert problems(make_llmservice(source=source), settings) == ()
 
 
+# C05
 @pytest.mark.parametrize(
     "url",
     [
@@ -110,6 +113,7 @@ def test_the_query_of_a_url_is_not_shown() -> None:
     assert "secret" not in problem.message
 
 
+# C05
 @pytest.mark.parametrize(
     ("source", "field", "address"),
     [
@@ -125,6 +129,7 @@ def test_a_bucket_is_only_asked_for_at_a_listed_address(source: dict[str, str], 
     assert problems(llmservice, make_settings(allowedEndpoints=["https://huggingface.co", address])) == ()
 
 
+# C29
 @pytest.mark.parametrize(
     ("reference", "reasons"),
     [

@@ -87,6 +87,7 @@ def test_nothing_is_refused_when(spec: Manifest, profile: Manifest, known: Manif
     assert found(spec, profile, known) == ()
 
 
+# C27
 @pytest.mark.parametrize(
     ("spec", "profile", "message"),
     [
@@ -109,6 +110,7 @@ def test_a_context_beyond_what_the_model_was_made_for_is_named(spec: Manifest, p
     assert found(spec, profile) == (Problem("ContextTooLong", message),)
 
 
+# C26
 @pytest.mark.parametrize(
     ("spec", "profile", "known", "message"),
     [

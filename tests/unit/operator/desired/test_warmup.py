@@ -35,6 +35,7 @@ def has_job(wanted: Desired) -> bool:
     return any(manifest["kind"] == "Job" for manifest in wanted.manifests)
 
 
+# C07: at most three times in ten minutes
 @pytest.mark.parametrize(
     ("reason", "seconds"),
     [("RevisionNotFound", 300), ("AccessDenied", 300), ("HubUnreachable", 60), ("Throttled", 60)],

@@ -35,6 +35,7 @@ def test_how_long_it_is_until_a_window_is_open(found: Window, now: datetime, wai
     assert until_open(found, now.replace(tzinfo=UTC)) == wait
 
 
+# C54
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

@@ -156,6 +156,7 @@ SERVER_TROUBLES: dict[str, tuple[Callable[[], Manifest], tuple[str, str, str], s
 }
 
 
+# C22, C30, C34, C57 and others that a pod's own status tells
 @pytest.mark.parametrize("name", SERVER_TROUBLES)
 def test_trouble_of_a_serving_pod(name: str) -> None:
     make, (kind, value, reason), words = SERVER_TROUBLES[name]
@@ -169,6 +170,7 @@ def test_trouble_of_a_serving_pod(name: str) -> None:
     assert status["phase"] == "Failed"
 
 
+# C37
 @pytest.mark.parametrize(
     ("event", "kind", "reason"),
     [
@@ -313,6 +315,7 @@ def test_a_warm_up_that_took_too_long_names_the_field() -> None:
     assert message(status, "ModelCached").startswith("Raise spec.cache.warmup.timeoutSeconds: ")
 
 
+# C09
 def test_a_warm_up_waits_for_a_missing_token() -> None:
     before = caching(make_llmservice(), SETTINGS)
     pod = waiting_pod(before.jobs[0], "CreateContainerConfigError", 'secret "hf" not found')
@@ -457,6 +460,7 @@ def test_source_pvc_needs_no_cache() -> None:
     assert status["model"] == {"ref": "models/gemma", "quantization": "auto"}
 
 
+# C38
 def test_a_smaller_cache_than_there_is_is_ignored_and_said() -> None:
     children = serving(make_llmservice(cache={"size": "5Gi"}), SETTINGS)
     children.claims[0]["spec"]["resources"]["requests"]["storage"] = "50Gi"

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from llmservice_operator.schema import InvalidLLMService, parse
+from tests.support.builders import make_llmservice
 
 
 def test_six_lines_get_every_default_of_the_schema() -> None:
@@ -111,3 +112,11 @@ def test_a_fault_names_every_field_and_what_is_wrong_with_it() -> None:
         "spec.model.source.pvc.path: path must stay inside the volume: leave '..' out; "
         "spec.scheduling.tolerations[1]: control-plane and node-condition taints cannot be tolerated here"
     )
+
+
+def test_c53_a_value_too_long_to_be_copied_into_children_still_counts() -> None:
+    short, long, other = "x" * 253, "x" * 200_000, "x" * 200_000 + "y"
+    values = [make_llmservice(annotations={"a": value}).metadata.annotations["a"] for value in (short, long, other)]
+    assert values[0] == short
+    assert len(set(values)) == 3
+    assert all(len(value) < 300 for value in values)

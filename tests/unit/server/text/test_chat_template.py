@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from inference_server.text.chat_template import LIMIT_SECONDS, ChatTemplate
+from inference_server.text import chat_template
+from inference_server.text.chat_template import ChatTemplate
 from inference_server.text.tokenizer import ChatTemplateError, Message
 
 CHATML = """{% for message in messages %}
@@ -53,12 +54,13 @@ def test_a_template_may_refuse_messages_in_its_own_words() -> None:
         pytest.param("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", id="endless recursion"),
     ],
 )
-def test_a_hostile_template_is_an_error_within_its_time(source: str) -> None:
+def test_a_hostile_template_is_an_error_within_its_time(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "LIMIT_SECONDS", 0.1)
     template = ChatTemplate(source, {})
     began = time.monotonic()
     with pytest.raises(ChatTemplateError):
         template.render(MESSAGES)
-    assert time.monotonic() - began < LIMIT_SECONDS + 2
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("source", ["{% for %}", "{{ x", "x" * 2_000_000], ids=["syntax", "open", "too large"])

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from inference_server.web.auth import ApiKeys, AuthSecretInvalid
-from tests.support.model_server import running_server
+from tests.support.model_server import RunningServer, running_server
 
 KEY = "sk-0123456789abcdef"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a Secret with two tenants, laid out as the kubelet does."""
-    data = tmp_path / "..2026_01_01"
+    return secret(tmp_path)
+
+
+def secret(folder: Path) -> Path:
+    """Return a Secret with two tenants, laid out in `folder` as the kubelet does."""
+    data = folder / "..2026_01_01"
     data.mkdir()
     (data / "team-a").write_text(f"{KEY}\nsk-second\n")
     (data / "team-b").write_text("sk-other")
-    (tmp_path / "..data").symlink_to(data)
+    (folder / "..data").symlink_to(data)
     for name in ("team-a", "team-b"):
-        (tmp_path / name).symlink_to(tmp_path / "..data" / name)
-    return tmp_path
+        (folder / name).symlink_to(folder / "..data" / name)
+    return folder
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def locked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningServer]:
+    """One server with keys for all whom it does not let in."""
+    async with running_server(api_keys_dir=secret(tmp_path_factory.mktemp("keys"))) as running:
+        yield running
 
 
 @pytest.mark.parametrize(
@@ -51,11 +64,11 @@ def folder(tmp_path: Path) -> Path:
         pytest.param("/metrics", id="H49 metrics"),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_h17_without_a_valid_key_everything_is_a_401(
-    folder: Path, path: str, headers: dict[str, str | bytes]
+    locked: RunningServer, path: str, headers: dict[str, str | bytes]
 ) -> None:
-    async with running_server(api_keys_dir=folder) as server:
-        answer = await server.http.get(path, headers=headers)  # type: ignore[arg-type]
+    answer = await locked.http.get(path, headers=headers)  # type: ignore[arg-type]
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
 
@@ -85,6 +98,7 @@ def test_a_reload_takes_new_keys_and_closes_removed_ones_even_the_last(folder: P
     assert [keys.tenant(key) for key in (b"sk-other", b"sk-new", b"")] == [None, None, None]
 
 
+# C57
 @pytest.mark.parametrize(
     ("content", "message"),
     [

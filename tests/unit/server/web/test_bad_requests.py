@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from inference_server.text.fake import VOCABULARY_SIZE
 from inference_server.web.body import parse_body
 from inference_server.web.errors import APIError
 from inference_server.web.generate import GenerateRequest
-from tests.support.model_server import running_server
+from tests.support.model_server import RunningServer, running_server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 JSON = {"content-type": "application/json"}
 COMPLETION = {"model": "tiny", "prompt": "hello"}
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[RunningServer]:
+    """One server for all: a request that it refuses changes nothing."""
+    async with running_server() as running:
+        yield running
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/generate"])
@@ -36,9 +47,10 @@ CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
         pytest.param(b'{"text": "\\ud800"}', "not valid JSON", id="H28 lone surrogate"),
     ],
 )
-async def test_a_body_that_is_no_json_object_is_a_400_that_says_where(path: str, raw: bytes, message: str) -> None:
-    async with running_server() as server:
-        answer = await server.http.post(path, content=raw, headers=JSON)
+async def test_a_body_that_is_no_json_object_is_a_400_that_says_where(
+    server: RunningServer, path: str, raw: bytes, message: str
+) -> None:
+    answer = await server.http.post(path, content=raw, headers=JSON)
     assert answer.status_code == 400
     body = answer.json()
     assert message in (body["detail"] if path == "/generate" else body["error"]["message"])
@@ -67,11 +79,10 @@ async def test_a_body_that_is_no_json_object_is_a_400_that_says_where(path: str,
     [("/v1/completions", COMPLETION), ("/v1/chat/completions", CHAT), ("/generate", {"text": "hello"})],
 )
 async def test_a_value_out_of_range_is_refused_by_name(
-    path: str, body: dict[str, Any], field: str, value: Any, message: str
+    server: RunningServer, path: str, body: dict[str, Any], field: str, value: Any, message: str
 ) -> None:
-    async with running_server() as server:
-        raw = _dumps({**body, field: value})
-        answer = await server.http.post(path, content=raw, headers=JSON)
+    raw = _dumps({**body, field: value})
+    answer = await server.http.post(path, content=raw, headers=JSON)
     if path == "/generate":
         assert answer.status_code == 422
         (item,) = answer.json()["detail"]
@@ -223,10 +234,9 @@ async def test_a_value_out_of_range_is_refused_by_name(
     ],
 )
 async def test_a_field_that_would_change_the_answer_is_refused_and_never_ignored(
-    path: str, body: dict[str, Any], param: str, code: str
+    server: RunningServer, path: str, body: dict[str, Any], param: str, code: str
 ) -> None:
-    async with running_server() as server:
-        answer = await server.http.post(path, json=body)
+    answer = await server.http.post(path, json=body)
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert (error["param"], error["code"], error["type"]) == (param, code, "invalid_request_error")
@@ -239,18 +249,16 @@ async def test_a_field_that_would_change_the_answer_is_refused_and_never_ignored
         pytest.param("data:image/png;base64," + "A" * 100_000, id="H24 a data URL"),
     ],
 )
-async def test_an_image_is_refused_for_a_text_model_and_no_packet_leaves(url: str) -> None:
+async def test_an_image_is_refused_for_a_text_model_and_no_packet_leaves(server: RunningServer, url: str) -> None:
     image = {"type": "image_url", "image_url": {"url": url}}
-    async with running_server() as server:
-        body = {**CHAT, "messages": [{"role": "user", "content": [image]}]}
-        answer = await server.http.post("/v1/chat/completions", json=body)
+    body = {**CHAT, "messages": [{"role": "user", "content": [image]}]}
+    answer = await server.http.post("/v1/chat/completions", json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"].startswith("messages[0].content")
 
 
-async def test_h18_an_unknown_model_is_a_404_that_names_the_one_there_is() -> None:
-    async with running_server() as server:
-        answer = await server.http.post("/v1/completions", json={**COMPLETION, "model": "gpt-9"})
+async def test_h18_an_unknown_model_is_a_404_that_names_the_one_there_is(server: RunningServer) -> None:
+    answer = await server.http.post("/v1/completions", json={**COMPLETION, "model": "gpt-9"})
     assert answer.status_code == 404
     assert answer.json()["error"] == {
         "message": "The model 'gpt-9' does not exist. Available: 'tiny'.",
@@ -296,9 +304,8 @@ async def test_a_completion_that_does_not_fit_is_refused_when_asked_for_and_shor
         (b'{"text": "a", "stream_options": {"x": 1, "y": 2, "x": 3}}', "x"),
     ],
 )
-async def test_h06_a_field_that_is_there_twice_is_a_400(raw: bytes, name: str) -> None:
-    async with running_server() as server:
-        answer = await server.http.post("/v1/completions", content=raw, headers=JSON)
+async def test_h06_a_field_that_is_there_twice_is_a_400(server: RunningServer, raw: bytes, name: str) -> None:
+    answer = await server.http.post("/v1/completions", content=raw, headers=JSON)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == f"The request body has the field '{name}' twice."
 
@@ -314,67 +321,58 @@ async def test_h09_a_body_shorter_than_its_length_is_a_408_at_its_deadline() -> 
     assert (refused.value.status, refused.value.code) == (408, "request_timeout")
 
 
-async def test_h14_a_host_that_is_none_is_a_400_before_routing() -> None:
-    async with running_server() as server:
-        for host in ("", "a/b", "a?b", "a#b", "a b", "a@b"):
-            answer = await server.http.get("/health", headers={"host": host})
-            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_host"), host
-        for host in ("tiny.team.svc:8000", "[::1]:8000", "10.0.0.1"):
-            assert (await server.http.get("/health", headers={"host": host})).status_code == 200, host
+async def test_h14_a_host_that_is_none_is_a_400_before_routing(server: RunningServer) -> None:
+    for host in ("", "a/b", "a?b", "a#b", "a b", "a@b"):
+        answer = await server.http.get("/health", headers={"host": host})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_host"), host
+    for host in ("tiny.team.svc:8000", "[::1]:8000", "10.0.0.1"):
+        assert (await server.http.get("/health", headers={"host": host})).status_code == 200, host
 
 
-async def test_h19_a_model_name_of_a_mebibyte_is_refused() -> None:
-    async with running_server() as server:
-        answer = await server.http.post("/v1/completions", json={**COMPLETION, "model": "x" * 2**20})
+async def test_h19_a_model_name_of_a_mebibyte_is_refused(server: RunningServer) -> None:
+    answer = await server.http.post("/v1/completions", json={**COMPLETION, "model": "x" * 2**20})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
 
 
-async def test_h46_a_compressed_body_is_a_415() -> None:
+async def test_h46_a_compressed_body_is_a_415(server: RunningServer) -> None:
     headers = {**JSON, "content-encoding": "gzip"}
-    async with running_server() as server:
-        answer = await server.http.post("/generate", content=gzip.compress(b"0" * 10**6), headers=headers)
+    answer = await server.http.post("/generate", content=gzip.compress(b"0" * 10**6), headers=headers)
     assert answer.status_code == 415
 
 
-async def test_h48_a_preflight_of_another_site_is_denied() -> None:
+async def test_h48_a_preflight_of_another_site_is_denied(server: RunningServer) -> None:
     headers = {"origin": "https://evil.example", "access-control-request-method": "POST"}
-    async with running_server() as server:
-        answer = await server.http.options("/v1/completions", headers=headers)
+    answer = await server.http.options("/v1/completions", headers=headers)
     assert answer.status_code == 405
     assert not any(name.startswith("access-control") for name in answer.headers)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/docs", "/redoc", "/openapi.json", "/internal/v1/state", "/livez"])
-async def test_h49_what_is_for_operators_is_not_on_the_public_port(path: str) -> None:
-    async with running_server() as server:
-        assert (await server.http.get(path)).status_code == 404
+async def test_h49_what_is_for_operators_is_not_on_the_public_port(server: RunningServer, path: str) -> None:
+    assert (await server.http.get(path)).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/sleep", "/reset_prefix_cache", "/v1/completions/render"])
-async def test_h50_there_is_nothing_to_administer_with_a_users_key(path: str) -> None:
-    async with running_server() as server:
-        assert (await server.http.post(path, json={})).status_code == 404
+async def test_h50_there_is_nothing_to_administer_with_a_users_key(server: RunningServer, path: str) -> None:
+    assert (await server.http.post(path, json={})).status_code == 404
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-async def test_h03_another_media_type_is_a_415(content_type: str) -> None:
-    async with running_server() as server:
-        answer = await server.http.post("/generate", content=b"{}", headers={"content-type": content_type})
+async def test_h03_another_media_type_is_a_415(server: RunningServer, content_type: str) -> None:
+    answer = await server.http.post("/generate", content=b"{}", headers={"content-type": content_type})
     assert answer.status_code == 415
 
 
-async def test_a_body_over_two_mebibytes_is_a_413() -> None:
-    async with running_server() as server:
-        known = await server.http.post("/generate", json={"text": "x" * 2**21})
-        unknown = await server.http.post("/generate", content=_pieces(40), headers=JSON)
+async def test_a_body_over_two_mebibytes_is_a_413(server: RunningServer) -> None:
+    known = await server.http.post("/generate", json={"text": "x" * 2**21})
+    unknown = await server.http.post("/generate", content=_pieces(40), headers=JSON)
     assert (known.status_code, unknown.status_code) == (413, 413)
     assert known.headers["connection"] == "close"
 
 
-async def test_unknown_paths_and_methods_get_an_error_object() -> None:
-    async with running_server() as server:
-        path = await server.http.get("/v1/embeddings")
-        method = await server.http.get("/v1/completions")
+async def test_unknown_paths_and_methods_get_an_error_object(server: RunningServer) -> None:
+    path = await server.http.get("/v1/embeddings")
+    method = await server.http.get("/v1/completions")
     assert (path.status_code, path.json()["error"]["code"]) == (404, "not_found")
     assert (method.status_code, method.json()["error"]["code"]) == (405, "method_not_allowed")
 

@@ -27,8 +27,10 @@ async def test_a_fast_stream_gets_a_few_tokens_at_a_time_and_goes_on() -> None:
 
 
 async def test_many_streams_get_more_at_a_time_and_the_same_text() -> None:
-    async with running_server(fake_tokens_per_second=200.0, max_batch_size=64) as server:
+    async with running_server() as server:
         alone = [await pieces(server, prompt) for prompt in ("p0", "p1")]
+    # Slow enough that a busy machine, which is late now and then, still sees more than the beginning and the end.
+    async with running_server(fake_tokens_per_second=100.0, max_batch_size=64) as server:
         together = await asyncio.gather(*(pieces(server, f"p{number}") for number in range(60)))
     assert ["".join(texts) for texts in together[:2]] == ["".join(texts) for texts in alone]
     assert sum(map(len, together)) < 60 * 100 / 2
