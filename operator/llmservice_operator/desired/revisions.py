@@ -76,6 +76,11 @@ def of_children(children: Children) -> list[Revision]:
     return sorted((item for item in found if item is not None), key=lambda item: (item.number, item.name))
 
 
+def name_of(manifest: Manifest) -> str:
+    """Return which revision a ControllerRevision keeps: by its name, for labels can be edited."""
+    return str(manifest["metadata"]["name"]).rpartition("-")[2]
+
+
 def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
     """Return the ControllerRevision that keeps `revision`."""
     metadata = names.metadata(llmservice, name=names.controller_revision(llmservice.name, revision.name))
@@ -109,8 +114,7 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
 def _revision(manifest: Manifest) -> Revision | None:
     """Return what a ControllerRevision holds, or None where somebody has put something else into it."""
     metadata, data = manifest["metadata"], manifest.get("data")
-    name = metadata.get("labels", {}).get(names.REVISION_LABEL)
-    if name is None or not isinstance(data, dict) or not data.keys() >= {"template", "environment", "request"}:
+    if not isinstance(data, dict) or not data.keys() >= {"template", "environment", "request"}:
         return None
     annotations = metadata.get("annotations", {})
     annotation = annotations.get(names.OUTCOME_ANNOTATION)
@@ -119,7 +123,7 @@ def _revision(manifest: Manifest) -> Revision | None:
     except ValidationError:
         outcome = None
     return Revision(
-        name=name,
+        name=name_of(manifest),
         number=manifest["revision"],
         template=data["template"],
         environment=data["environment"],
