@@ -64,7 +64,10 @@ def main() -> int:
         stage.namespace(arguments.images, "bench-outage") as kubectl,
         stage.operator_outside(arguments.images, plane.directory),
     ):
-        tally, recovery = asyncio.run(_run(kubectl, plane, 60 * arguments.minutes, arguments.stop))
+        try:
+            tally, recovery = asyncio.run(_run(kubectl, plane, 60 * arguments.minutes, arguments.stop))
+        finally:
+            node.up()  # Whoever interrupts the outage ends it.
     stage.tell(tally)
     failed, truncated = tally.failed.total(), tally.truncated.total()
     result = {"minutes": arguments.minutes, "requests": tally.requests, "failed": failed, "truncated": truncated}
@@ -86,37 +89,33 @@ async def _run(
                 os.kill(operator.pid, signal.SIGKILL)
                 await asyncio.to_thread(_change, kubectl)
             # The last one first: a controller that outlives its API server judges nodes by what it saw before.
-            components = [name for name in reversed(binaries.CONTROL_PLANE) if name in stopped]
-            await asyncio.to_thread(node.kill, *components)
+            await asyncio.to_thread(node.kill, *(name for name in reversed(binaries.CONTROL_PLANE) if name in stopped))
             _say("stopped", tally)
             await asyncio.sleep(seconds)
             _say("starting again", tally)
             began = time.monotonic()
             if OPERATOR in stopped:
                 await running.enter_async_context(operator_process(plane))
-            recovery = await _recovery(kubectl, began, change=OPERATOR not in stopped)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(asyncio.to_thread(node.up))
+                recovery = await asyncio.to_thread(_recovery, kubectl, began, change=OPERATOR not in stopped)
             _say(f"right after {recovery.right_state_seconds:.1f} s, ready after {recovery.ready_seconds:.1f} s", tally)
             await asyncio.to_thread(_wait_for_two_pods, kubectl)
     return tally, recovery
 
 
-async def _recovery(kubectl: Kubectl, began: float, *, change: bool) -> Recovery:
-    """Start the control plane again, and see how long it takes until the service follows its spec, changed or not."""
+def _recovery(kubectl: Kubectl, began: float, *, change: bool) -> Recovery:
+    """Wait for the API server, change the service if that is still to be done, and see how long it takes to follow."""
 
     def seconds_until(question: Callable[[], bool], what: str) -> float:
         wait_for(question, seconds=stage.READY_SECONDS, what=what)
         return time.monotonic() - began
 
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(asyncio.to_thread(node.up))
-        answers = lambda: kubectl.attempt("get", "--raw", "/readyz").returncode == 0  # noqa: E731
-        await asyncio.to_thread(seconds_until, answers, "the API server answers")
-        if change:
-            await asyncio.to_thread(_change, kubectl)
-        right = await asyncio.to_thread(seconds_until, lambda: is_right(*_objects(kubectl)), "the state is right")
-        ready = await asyncio.to_thread(
-            seconds_until, lambda: is_ready(kubectl.get("llmservice", stage.NAME)), "the replicas are ready"
-        )
+    seconds_until(lambda: kubectl.attempt("get", "--raw", "/readyz").returncode == 0, "the API server answers")
+    if change:
+        _change(kubectl)
+    right = seconds_until(lambda: is_right(*_objects(kubectl)), "the state is right")
+    ready = seconds_until(lambda: is_ready(kubectl.get("llmservice", stage.NAME)), "the replicas are ready")
     return Recovery(right, ready)
 
 
