@@ -24,7 +24,7 @@ from llmservice_operator.cluster.resources import Key
 from llmservice_operator.progress import ProgressPoller
 from llmservice_operator.reconcile import reconcile
 from llmservice_operator.settings import Settings
-from llmservice_operator.work_queue import Priority, WorkQueue
+from llmservice_operator.work_queue import WorkQueue
 from llmservice_operator.workers import Workers
 
 logger = structlog.get_logger(__name__)
@@ -136,7 +136,7 @@ class Operator:
             tasks.create_task(workers.run())
             while True:
                 for key in cluster.known_keys():
-                    self.queue.add(key, Priority.RESYNC)
+                    self.queue.add(key)
                 await asyncio.sleep(RESYNC_SECONDS)
 
     @contextlib.asynccontextmanager

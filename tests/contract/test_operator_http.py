@@ -215,7 +215,7 @@ async def test_healthz_tells_of_an_event_loop_that_is_late(monkeypatch: pytest.M
 
 async def test_metrics_count_llmservices_by_condition_until_they_are_gone() -> None:
     api = ApiServer()
-    meta = {"namespace": "default", "name": "llama", "uid": "uid-1", "resourceVersion": "5"}
+    meta = {"namespace": "default", "name": "llama", "uid": "uid-1", "resourceVersion": "5", "generation": 1}
     manifest = {"apiVersion": "llmservice.dev/v1alpha1", "kind": "LLMService", "metadata": meta}
     manifest["status"] = {"conditions": [READY]}
     api.items["llmservices"] = [manifest]
