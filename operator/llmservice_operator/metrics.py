@@ -41,6 +41,9 @@ DRIFT_REPAIRS = Counter(
 STATUS_WRITES = Counter("llmservice_operator_status_writes_total", "Writes of an LLMService's status")
 EVENTS_DROPPED = Counter("llmservice_operator_events_dropped_total", "Events not written: rate limit or full queue")
 WATCH_RESTARTS = Counter("llmservice_operator_watch_restarts_total", "Watches that were started anew", ["kind"])
+LATE_EVENTS = Counter(
+    "llmservice_operator_watch_late_events_total", "Watch events that came only when they were repeated", ["kind"]
+)
 WATCH_AGE_SECONDS = Gauge(
     "llmservice_operator_watch_age_seconds", "Since the API server last said something, bookmarks included", ["kind"]
 )
