@@ -49,4 +49,9 @@ WATCH_AGE_SECONDS = Gauge(
 )
 LOOP_LAG_SECONDS = Gauge("llmservice_operator_event_loop_lag_seconds", "How late the event loop runs its timers")
 LEADER = Gauge("llmservice_operator_leader", "Whether this replica holds the Lease and writes")
+LEASE_FAILURES = Counter(
+    "llmservice_operator_lease_failures_total",
+    "Requests about the Lease that failed; code is the HTTP status, or error without an answer",
+    ["code"],
+)
 LLMSERVICES = Gauge("llmservice_operator_llmservices", "LLMServices by condition", ["condition", "status"])

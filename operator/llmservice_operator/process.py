@@ -66,7 +66,7 @@ class Operator:
         cluster = LiveCluster(client, self.queue.add, self._settings.watch_namespaces)
         poller = ProgressPoller(self.queue.add)
         workers = self._workers(cluster, poller)
-        health = http.Health(cluster, workers)
+        health = http.Health(cluster, workers, leadership)
         try:
             # At the end events go out while we still lead; then the Lease is given back, and the next replica need not
             # wait for kopf.
