@@ -167,6 +167,11 @@ bench-engine: env ## our engine against what transformers offers, in process
 bench-rollout: images ## what clients notice of 20 changes of a service under load (BENCH="--rollouts 2 --requests 1" for less)
 	$(ENTER) $(PY) -m benchmarks.rollout --images $(IMAGE_REFS) $(BENCH)
 
+.PHONY: bench-outage
+bench-outage: images ## what clients notice of ten minutes without operator and control plane (BENCH="--minutes 1" for less)
+	$(if $(ENTER),,$(error unset KUBECONFIG: bench-outage stops the control plane of our own cluster))
+	$(ENTER) $(PY) -m benchmarks.rollout.outage --images $(IMAGE_REFS) $(BENCH)
+
 .PHONY: bench-scale
 bench-scale: env binaries ## a thousand services on nodes that kwok plays (half an hour; BENCH="--sizes 20 --idle-seconds 10" for less)
 	$(CLUSTER) build kwok

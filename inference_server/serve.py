@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
@@ -71,7 +72,7 @@ async def _serve(
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
         try:
             if not working.done():
-                await _drain(settings, state, client, public_server, serving, stop, working)
+                await _drain(settings, state, client, model_server, public_server, serving, stop, working)
             return await _end(state, public_server, serving, working)
         finally:
             stopping.cancel()
@@ -123,6 +124,7 @@ async def _drain(
     settings: Settings,
     state: ServerState,
     client: EngineClient,
+    model_server: ModelServer,
     public_server: QuietServer,
     serving: asyncio.Task[None],
     stop: StopSignals,
@@ -139,7 +141,7 @@ async def _drain(
     at_once = asyncio.create_task(stop.second.wait())
     ends = (at_once, working)
     if was_ready:
-        await asyncio.wait(ends, timeout=settings.endpoint_grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+        await _until_nobody_comes(settings, model_server, began, ends)
     public_server.should_exit = True
     left = max(began + settings.drain_timeout_seconds - time.monotonic(), 0.0)
     await asyncio.wait((*ends, serving), timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -147,6 +149,24 @@ async def _drain(
         logger.warning("requests cut off", in_flight=client.in_flight)
     client.abort_all(GenerationAborted("stream_interrupted", "The server is shutting down. Try again."))
     at_once.cancel()
+
+
+async def _until_nobody_comes(
+    settings: Settings, model_server: ModelServer, began: float, ends: tuple[asyncio.Task[Any], ...]
+) -> None:
+    """Return when no client has come for the endpoint grace, or one of `ends` is done; leave half of the drain for the
+    answers to those that came last.
+
+    Load balancers may learn late that this pod goes: after an outage of the API server, kube-proxy asks again only
+    after 30 to 60 s.
+    """
+    grace = settings.endpoint_grace_seconds
+    latest = began + max(grace, settings.drain_timeout_seconds / 2)
+    while not any(end.done() for end in ends):
+        left = min(max(began, model_server.last_client_at) + grace, latest) - time.monotonic()
+        if left <= 0:
+            return
+        await asyncio.wait(ends, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _end(

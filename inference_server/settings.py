@@ -67,7 +67,9 @@ class Settings(BaseSettings):
     drain_timeout_seconds: Annotated[int, Field(ge=0)] = 120
     """How long requests in flight may go on after SIGTERM before they are ended with an error."""
     endpoint_grace_seconds: Annotated[int, Field(ge=0)] = 5
-    """How long new requests are still answered after SIGTERM, while load balancers learn that this pod is going."""
+    """How long no new request must have come after SIGTERM before the port is closed: load balancers have learned by
+    then that this pod is going.
+    """
     api_keys_dir: Path | None = None
     """Mounted Secret: file name = tenant, content = one key per line. None is a server without authentication."""
     verification_dir: Path | None = None

@@ -55,6 +55,8 @@ def kubelet(program: Path, authority: Authority, server: str) -> Daemon:
         "oomScoreAdj": 0,
         "healthzPort": 0,
         "syncFrequency": "10s",
+        # How late a pod that fills its disk is evicted.
+        "volumeStatsAggPeriod": "10s",
     }
     path = write(layout.STATE / "kubelet.json", json.dumps(configuration, indent=2))
     arguments = [f"--config={path}", f"--kubeconfig={kubeconfig}", f"--root-dir={directory()}"]

@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--gpus", type=int, metavar="N", help="have the node claim N GPUs")
     down = add("down", _down, "take the node and every trace of it away; caches stay")
     down.add_argument("--force", action="store_true", help="also when another checkout started it")
+    killed = add("kill", _kill, "kill programs of the node at once, as a crash would; `up` starts them again")
+    killed.add_argument("programs", nargs="+", help="names as `status` shows them")
     add("status", _status, "say who has the node and what runs")
     build = add("build", _build, "build the programs into the cache")
     build.add_argument("programs", nargs="*", help=f"of: {', '.join(binaries.PROGRAMS)}")
@@ -75,6 +77,11 @@ def _up(arguments: argparse.Namespace) -> int:
 
 def _down(arguments: argparse.Namespace) -> int:
     node.down(force=arguments.force)
+    return 0
+
+
+def _kill(arguments: argparse.Namespace) -> int:
+    node.kill(*arguments.programs)
     return 0
 
 

@@ -155,6 +155,28 @@ def _give_gpus(plane: ControlPlane, count: int) -> None:
     plane.kubectl("patch", "node", layout.NODE_NAME, "--subresource=status", "--type=merge", "-p", patch)
 
 
+def kill(*names: str) -> None:
+    """Kill programs of the node at once, as a crash would; `up` starts them again.
+
+    Raises:
+        Trouble: one of them is no program of the node, or does not run, or another checkout has the node.
+    """
+    with holder.alone():
+        running = _running()
+        if missing := sorted(set(names) - running.keys()):
+            there = ", ".join(sorted(running)) or "none"
+            raise Trouble(f"no such program runs: {', '.join(missing)}; there are {there}")
+        for name in names:
+            running[name].end()
+
+
+def _running() -> dict[str, processes.Process]:
+    """Return the processes of the node by the names of their programs."""
+    plane = control_plane()
+    brain = {name: found for name in binaries.CONTROL_PLANE if (found := plane.process(name))}
+    return daemon.running() | brain
+
+
 def down(*, force: bool = False) -> None:
     """Take the node away; the cache stays.
 
@@ -248,9 +270,8 @@ def status() -> str:
     plane = control_plane()
     lines = [f"checkout    {who.checkout} (since {who.since})", f"kubeconfig  {plane.kubeconfig}"]
     lines += [f"state       {layout.STATE}", f"cache       {layout.cache()}"]
-    alive = {name: process.pid for name, process in daemon.running().items()}
-    alive |= {name: found.pid for name in binaries.CONTROL_PLANE if (found := plane.process(name))}
-    lines += [f"running     {', '.join(f'{name} ({pid})' for name, pid in sorted(alive.items()))}"]
+    alive = _running()
+    lines += [f"running     {', '.join(f'{name} ({process.pid})' for name, process in sorted(alive.items()))}"]
     if missing := sorted({*binaries.CONTROL_PLANE, *_DAEMONS} - alive.keys()):
         lines.append(f"NOT running {', '.join(missing)}: `up` starts them again")
     return "\n".join(lines)

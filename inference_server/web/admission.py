@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,8 @@ class ModelServer:
         self.model_id = model_id
         self.state = state
         self.tokenizer: Tokenizer | None = None
+        self.last_client_at = float("-inf")
+        """When the last request or socket came, by the monotonic clock; probes do not count."""
         self._default_max_tokens = default_max_tokens
         self._max_queue_depth = max_queue_depth
         self._engine = engine
@@ -68,6 +71,15 @@ class ModelServer:
         """The tokenizer of a server that is ready."""
         assert self.tokenizer is not None, "ensure_ready() comes first"
         return self.tokenizer
+
+    def let_in(self) -> None:
+        """Note that clients are still sent here, and refuse them as `ensure_ready` does.
+
+        Raises:
+            APIError: requests cannot be answered now.
+        """
+        self.last_client_at = time.monotonic()
+        self.ensure_ready()
 
     def ensure_ready(self) -> None:
         """Refuse with 503 while the model loads or after the engine has failed; a draining server still answers.

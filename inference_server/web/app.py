@@ -132,7 +132,7 @@ def _chat_completions(server: ModelServer) -> Handler:
 
 async def _admitted(server: ModelServer, request: Request, schema: type[Schema]) -> tuple[float | None, Schema]:
     """Return deadline and body of a request that there is room for; a full server reads no body."""
-    server.ensure_ready()
+    server.let_in()
     deadline = deadline_of(request.scope)
     server.ensure_room(deadline)
     return deadline, await parse_body(request.scope, request.receive, schema)

@@ -62,7 +62,7 @@ class GenerateSocket:
             if scope["path"] != PATH:
                 raise errors.invalid_request("There is no such path.", code="not_found", status=404)
             _check_origin(scope)
-            self._server.ensure_ready()
+            self._server.let_in()
         except APIError as error:
             record_of(scope).error_code = error.code
             await error.response(scope["path"])(scope, receive, send)

@@ -1,6 +1,7 @@
 """What the operator answers over HTTP: is it alive, has it seen the whole cluster, and its metrics.
 
-Readiness does not depend on any LLMService, or a rollout of the operator itself would hang on a user's mistake.
+Readiness does not depend on any LLMService, or a rollout of the operator itself would hang on a user's mistake. Nor on
+who leads; but a replica that may not stand for election is of no use, and its rollout must not end the one that leads.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from llmservice_operator import metrics
+from llmservice_operator.cluster.election import Leadership
 from llmservice_operator.cluster.live import LiveCluster
 from llmservice_operator.conditions import ConditionType, is_abnormal
 from llmservice_operator.workers import Workers
@@ -27,9 +29,10 @@ ACCESS_LOG: Final = None
 class Health:
     """What the probes ask for."""
 
-    def __init__(self, cluster: LiveCluster, workers: Workers):
+    def __init__(self, cluster: LiveCluster, workers: Workers, leadership: Leadership):
         self._cluster = cluster
         self._workers = workers
+        self._leadership = leadership
         self._lag_seconds = 0.0
         self._ticked_at = time.monotonic()
 
@@ -55,9 +58,11 @@ class Health:
         ]
         return found
 
-    def unlisted(self) -> list[str]:
-        """Return the kinds that were never listed: without them nothing is reconciled."""
-        return sorted({informer.kind for informer in self._cluster.informers if not informer.has_listed.is_set()})
+    def hindrances(self) -> list[str]:
+        """Return why this replica could not reconcile if it had to: kinds that were never listed, no right to lead."""
+        unlisted = {informer.kind for informer in self._cluster.informers if not informer.has_listed.is_set()}
+        trouble = self._leadership.trouble
+        return [*(f"{kind} not listed yet" for kind in sorted(unlisted)), *([trouble] if trouble else [])]
 
     def measure(self) -> None:
         """Set the gauges that are read off, not counted."""
@@ -95,7 +100,7 @@ def application(health: Health) -> web.Application:
         return _verdict(health.ailments())
 
     async def readyz(request: web.Request) -> web.Response:
-        return _verdict([f"{kind} not listed yet" for kind in health.unlisted()])
+        return _verdict(health.hindrances())
 
     async def metricsz(request: web.Request) -> web.Response:
         health.measure()

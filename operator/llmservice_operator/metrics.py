@@ -53,11 +53,19 @@ DRIFT_REPAIRS = Counter(
 STATUS_WRITES = Counter("llmservice_operator_status_writes_total", "Writes of an LLMService's status")
 EVENTS_DROPPED = Counter("llmservice_operator_events_dropped_total", "Events not written: rate limit or full queue")
 WATCH_RESTARTS = Counter("llmservice_operator_watch_restarts_total", "Watches that were started anew", ["kind"])
+LATE_EVENTS = Counter(
+    "llmservice_operator_watch_late_events_total", "Watch events that came only when they were repeated", ["kind"]
+)
 WATCH_AGE_SECONDS = Gauge(
     "llmservice_operator_watch_age_seconds", "Since the API server last said something, bookmarks included", ["kind"]
 )
 LOOP_LAG_SECONDS = Gauge("llmservice_operator_event_loop_lag_seconds", "How late the event loop runs its timers")
 LEADER = Gauge("llmservice_operator_leader", "Whether this replica holds the Lease and writes")
+LEASE_FAILURES = Counter(
+    "llmservice_operator_lease_failures_total",
+    "Requests about the Lease that failed; code is the HTTP status, or error without an answer",
+    ["code"],
+)
 LLMSERVICES = Gauge("llmservice_operator_llmservices", "LLMServices by condition", ["condition", "status"])
 # A label `namespace` would be taken for the operator's own when it is scraped.
 SERVING = Gauge(

@@ -24,7 +24,7 @@ from llmservice_operator.cluster.resources import Key
 from llmservice_operator.progress import ProgressPoller
 from llmservice_operator.reconcile import reconcile
 from llmservice_operator.settings import Settings
-from llmservice_operator.work_queue import Priority, WorkQueue
+from llmservice_operator.work_queue import WorkQueue
 from llmservice_operator.workers import Workers
 
 logger = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ class Operator:
         cluster = LiveCluster(client, self.queue.add, self._settings.watch_namespaces)
         poller = ProgressPoller(self.queue.add)
         workers = self._workers(cluster, poller)
-        health = http.Health(cluster, workers)
+        health = http.Health(cluster, workers, leadership)
         try:
             # At the end events go out while we still lead; then the Lease is given back, and the next replica need not
             # wait for kopf.
@@ -136,7 +136,7 @@ class Operator:
             tasks.create_task(workers.run())
             while True:
                 for key in cluster.known_keys():
-                    self.queue.add(key, Priority.RESYNC)
+                    self.queue.add(key)
                 await asyncio.sleep(RESYNC_SECONDS)
 
     @contextlib.asynccontextmanager

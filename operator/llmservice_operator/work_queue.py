@@ -2,7 +2,8 @@
 reconcile.
 
 The rules are controller-runtime's: a key waits at most once, is never with two workers, and is done once more if it
-comes again meanwhile; failures back off per key; changes people wait for go before start-up and resync.
+comes again meanwhile; failures back off per key; what people wait for goes before start-up, resync and the storm that
+follows from other changes, which gets every fifth turn nevertheless.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ K = TypeVar("K", bound=Hashable)
 FIRST_BACKOFF_SECONDS: Final = 0.005
 LONGEST_BACKOFF_SECONDS: Final = 20.0
 """Short, because after an outage nothing else says that it is over: half a minute later all is to be right again."""
+LIVE_IN_A_ROW: Final = 4
+"""After so many live keys a routine one has its turn: a client that edits without end holds up nobody else for good."""
 _NAME: Final = metrics.CONTROLLER
 
 
@@ -26,9 +29,9 @@ class Priority(IntEnum):
     """Which keys go first."""
 
     LIVE = 0
-    """Something changed."""
-    RESYNC = 1
-    """Nothing is known to have changed: the start, the regular look at everything."""
+    """Somebody changed what an LLMService asks for, and waits."""
+    ROUTINE = 1
+    """All else: the start, news of children, a time that has come, the regular look at everything."""
 
 
 class WorkQueue(Generic[K]):
@@ -38,7 +41,9 @@ class WorkQueue(Generic[K]):
         self._clock = clock
         self._waiting: dict[Priority, deque[K]] = {priority: deque() for priority in Priority}
         self._queued: dict[K, tuple[Priority, float]] = {}
-        self._processing: set[K] = set()
+        self._processing: dict[K, Priority] = {}
+        """With the priority that each was taken with."""
+        self._live_in_a_row = 0
         self._again: dict[K, Priority] = {}
         self._failures: dict[K, tuple[int, float]] = {}
         """How often in a row, and since when."""
@@ -48,7 +53,7 @@ class WorkQueue(Generic[K]):
     def __len__(self) -> int:
         return len(self._queued)
 
-    def add(self, key: K, priority: Priority = Priority.LIVE) -> None:
+    def add(self, key: K, priority: Priority = Priority.ROUTINE) -> None:
         """Ask for `key` to be done. One that waits keeps its place, or moves up; one in work is done once more."""
         metrics.QUEUE_ADDS.labels(_NAME).inc()
         if key in self._processing:
@@ -66,7 +71,7 @@ class WorkQueue(Generic[K]):
         metrics.QUEUE_DEPTH.labels(_NAME).set(len(self._queued))
         self._wake_one()
 
-    def add_after(self, key: K, seconds: float, priority: Priority = Priority.LIVE) -> None:
+    def add_after(self, key: K, seconds: float, priority: Priority = Priority.ROUTINE) -> None:
         """Ask for `key` to be done after a while. There is one timer per key: the earliest wins."""
         due = self._clock() + seconds
         known = self._timers.get(key)
@@ -78,8 +83,8 @@ class WorkQueue(Generic[K]):
         self._timers[key] = (due, handle)
 
     def retry(self, key: K, at_least_seconds: float = 0.0) -> float:
-        """Ask for `key` again after its back-off, which doubles with each failure in a row; return the delay in
-        seconds.
+        """Ask for a key in work again after its back-off, which doubles with each failure in a row, as urgently as it
+        was asked for; return the delay in seconds.
 
         It is at most twice as long as the failures have lasted: changes that come meanwhile are tried, too, and in a
         rollout twenty may fail within a second.
@@ -90,8 +95,12 @@ class WorkQueue(Generic[K]):
         lasted = max(FIRST_BACKOFF_SECONDS, 2 * (self._clock() - since))
         delay = max(min(backoff, lasted), at_least_seconds)
         metrics.QUEUE_RETRIES.labels(_NAME).inc()
-        self.add_after(key, delay)
+        self.add_after(key, delay, self._processing.get(key, Priority.ROUTINE))
         return delay
+
+    def put_back(self, key: K) -> None:
+        """Ask for a key in work once more, as urgently as it was asked for."""
+        self.add(key, self._processing[key])
 
     def forget(self, key: K) -> None:
         """End the back-off of a key that succeeded."""
@@ -117,10 +126,9 @@ class WorkQueue(Generic[K]):
                 elif self._queued:
                     self._wake_one()
                 raise
-        lane = next(self._waiting[priority] for priority in Priority if self._waiting[priority])
-        key = lane.popleft()
-        _, since = self._queued.pop(key)
-        self._processing.add(key)
+        key = self._waiting[self._turn()].popleft()
+        priority, since = self._queued.pop(key)
+        self._processing[key] = priority
         metrics.QUEUE_DEPTH.labels(_NAME).set(len(self._queued))
         metrics.QUEUE_SECONDS.labels(_NAME).observe(self._clock() - since)
         if self._queued:
@@ -129,7 +137,7 @@ class WorkQueue(Generic[K]):
 
     def done(self, key: K) -> None:
         """Give a key back; if it was asked for meanwhile, it waits again."""
-        self._processing.discard(key)
+        self._processing.pop(key, None)
         again = self._again.pop(key, None)
         if again is not None:
             self.add(key, again)
@@ -139,6 +147,15 @@ class WorkQueue(Generic[K]):
         for _, handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
+
+    def _turn(self) -> Priority:
+        """Return whose turn it is, while any key waits."""
+        live, routine = self._waiting[Priority.LIVE], self._waiting[Priority.ROUTINE]
+        if live and (not routine or self._live_in_a_row < LIVE_IN_A_ROW):
+            self._live_in_a_row += 1
+            return Priority.LIVE
+        self._live_in_a_row = 0
+        return Priority.ROUTINE
 
     def _fire(self, key: K, priority: Priority) -> None:
         self._timers.pop(key, None)

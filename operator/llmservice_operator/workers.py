@@ -95,7 +95,7 @@ class Workers:
         except NotLeadingError:
             # The Lease is renewed in a moment, or this worker is cancelled. The others of the queue would fare no
             # better, and a back-off would outlast the pause.
-            self._queue.add(key)
+            self._queue.put_back(key)
             await asyncio.sleep(NOT_LEADING_SECONDS)
             return "requeue"
         except ApiError as error:

@@ -2,8 +2,8 @@
 
 A stream of Kubernetes is in order and complete as far as it comes; what breaks is its end. So a lost event takes the
 rest of its stream with it, and the stream then ends, is reset, expires (which has the operator list anew, without ever
-seeing what was deleted and made again in between), or says nothing any more. Doubled and reordered events stand for
-whatever else may happen between two machines.
+seeing what was deleted and made again in between), or says nothing any more. One that is lost from a stream that goes
+on, doubled and reordered events stand for whatever else may happen between two machines.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from aiohttp import web
+
 from tests.campaign.disturbed import Disturbance, Undisturbed
-from tests.support.api_proxy import Call, event_type, hang
+from tests.support.api_proxy import Call, event_type, hang, refusal
 
 HELD_SECONDS = 1.0
 """How long an event waits for the next one, which is to overtake it."""
@@ -28,6 +30,7 @@ Fate = Literal[
     "lost, and the stream expires",
     "overtaken by the next",
     "lost, and the stream is silent",
+    "lost, and the stream goes on",
 ]
 
 
@@ -53,6 +56,14 @@ class Misfortune(Disturbance):
     def __init__(self, plan: Plan):
         self._plan = plan
         self._seen = 0
+        self._is_expired = False
+
+    async def instead(self, call: Call, request: web.Request) -> web.StreamResponse | None:
+        """Have a stream that expired stay so until the resource is listed."""
+        if not self._is_expired or not call.is_operators or call.resource != self._plan.resource:
+            return None
+        self._is_expired = call.verb != "list"
+        return refusal(410) if call.verb == "watch" else None
 
     async def events(self, call: Call, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """See Faults."""
@@ -62,7 +73,7 @@ class Misfortune(Disturbance):
                 continue
             async for told in self._instead_of(line, lines):
                 yield told
-            if self._plan.fate.startswith("lost"):
+            if self._plan.fate.startswith("lost") and self._plan.fate != "lost, and the stream goes on":
                 return
 
     def _is_the_one(self, call: Call, line: bytes) -> bool:
@@ -88,6 +99,7 @@ class Misfortune(Disturbance):
                 async for told in self._overtaken(line, lines):
                     yield told
             case "lost, and the stream expires":
+                self._is_expired = True
                 yield json.dumps(EXPIRED).encode() + b"\n"
             case "lost, and the stream is reset":
                 self.proxy.cut({self._plan.resource})

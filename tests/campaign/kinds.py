@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar, get_args
 
-from tests.campaign import api_errors, chains, crash, disturbed, events, recoveries, scenarios, stale, transitions
+from tests.campaign import (
+    api_errors,
+    chains,
+    crash,
+    disturbed,
+    events,
+    frozen,
+    recoveries,
+    scenarios,
+    stale,
+    transitions,
+)
 from tests.campaign.disturbed import Plan, Undisturbed
 from tests.campaign.outcome import Outcome
 from tests.support.controlplane import ControlPlane
@@ -73,6 +84,11 @@ def _recoveries() -> Iterable[Part]:
         yield Part(spec, partial(recoveries.outcomes, spec=spec))
 
 
+def _frozen() -> Iterable[Part]:
+    for write in frozen.WRITES:
+        yield Part(f"write {write}", partial(frozen.outcomes, writes=[write]))
+
+
 def some(plans: Sequence[P], turn: int, count: int = PLANS_PER_PAIR) -> list[P]:
     """Return so many of the plans, evenly spread; with another `turn` others."""
     if len(plans) <= count:
@@ -87,4 +103,5 @@ KINDS: Final[dict[str, Callable[[], Iterable[Part]]]] = {
     "transitions": _transitions,
     "recoveries": _recoveries,
     "api_errors": _api_errors,
+    "frozen": _frozen,
 }

@@ -23,7 +23,7 @@ MISFORTUNES = [
     events.Plan("pods", 2, "overtaken by the next"),
     events.Plan("controllerrevisions", 1, "told again after the next"),
 ]
-"""Without a silent stream, which takes 45 s."""
+"""Without a stream that is silent or goes on, which take 45 s."""
 ERRORS = [
     api_errors.Plan(Call("patch", "deployments"), "422"),
     api_errors.Plan(Call("patch", "llmservices", subresource="status"), "429 with Retry-After"),

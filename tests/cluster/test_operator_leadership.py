@@ -18,7 +18,7 @@ USERS = ("operator-a", "operator-b")
 """Each replica is a user of its own, so that the audit log tells who has written."""
 ENDED_SECONDS, KILLED_SECONDS = 2.0, 10.0
 STOPPED_SECONDS = 15.0
-"""Longer than a Lease lasts."""
+"""Longer than a Lease lasts. F02 asks for a minute: tests/campaign/frozen.py."""
 QUIET_SECONDS = 5.0
 
 

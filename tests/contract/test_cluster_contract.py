@@ -113,7 +113,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     plane.kubectl("create", "namespace", namespace)
     client = await Client.connect(plane.kubeconfig)
     seen = asyncio.Event()
-    cluster = LiveCluster(client, lambda _: seen.set(), [namespace])
+    cluster = LiveCluster(client, lambda *_: seen.set(), [namespace])
     running = asyncio.create_task(cluster.run())
     async with asyncio.timeout(15):
         await cluster.wait_listed()

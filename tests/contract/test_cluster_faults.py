@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
+from prometheus_client import REGISTRY
 
 from llmservice_operator.cluster import client as client_module
 from llmservice_operator.cluster import errors
@@ -18,8 +19,8 @@ from llmservice_operator.cluster.client import Client
 from llmservice_operator.cluster.confirmation import Confirmation
 from llmservice_operator.cluster.informer import Informer
 from llmservice_operator.cluster.interface import OutdatedError, OwnerGoneError, RefusedError
-from llmservice_operator.cluster.resources import LLMSERVICES, SERVICES
-from llmservice_operator.cluster.store import Entry, Store
+from llmservice_operator.cluster.resources import LLMSERVICES, SERVICES, Key
+from llmservice_operator.cluster.store import Entry, Listener, Store
 
 Manifest = dict[str, Any]
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -70,6 +71,10 @@ def event(kind: str, manifest: Manifest) -> Manifest:
     return {"type": kind, "object": manifest}
 
 
+def bookmark(version: int) -> Manifest:
+    return event("BOOKMARK", service("", version))
+
+
 GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
 BROKEN = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is busy"}}
 
@@ -102,9 +107,11 @@ async def scripted(*answers: Answer) -> AsyncIterator[tuple[Client, list[str]]]:
 
 
 @asynccontextmanager
-async def informed(client: Client, waits: list[float] | None = None) -> AsyncIterator[tuple[Store, Informer]]:
+async def informed(
+    client: Client, waits: list[float] | None = None, listener: Listener = lambda *_: None
+) -> AsyncIterator[tuple[Store, Informer]]:
     """Run an informer of Services that does not wait before it tries again, but says how long it would have."""
-    store = Store(lambda *_: None)
+    store = Store(listener)
 
     async def at_once(seconds: float) -> None:
         if waits is not None:
@@ -147,8 +154,8 @@ async def test_a_gone_version_unsyncs_until_the_list_is_back() -> None:
         assert asked[:4] == ["list", "10", "list", "list"]
 
 
-async def test_a_watch_goes_on_where_it_broke() -> None:
-    events = [event("ADDED", service("a", 11)), {"type": "BOOKMARK", "object": service("", 15)}, BROKEN]
+async def test_a_watch_that_broke_begins_where_the_last_one_began() -> None:
+    events = [event("ADDED", service("a", 11)), bookmark(15), BROKEN]
     async with (
         scripted(listing(10), stream(*events), status(503), stream(event("ADDED", service("b", 16)))) as (
             client,
@@ -157,7 +164,57 @@ async def test_a_watch_goes_on_where_it_broke() -> None:
         informed(client) as (store, _),
     ):
         await until(lambda: names(store) == ["a", "b"])
-        assert asked[:4] == ["list", "10", "15", "15"]
+        assert asked[:4] == ["list", "10", "10", "10"]
+
+
+async def test_each_watch_tells_again_what_the_one_before_was_to_tell() -> None:
+    watches = [stream(bookmark(20)), stream(bookmark(20)), stream(bookmark(30)), stream(bookmark(30))]
+    async with scripted(listing(10), *watches) as (client, asked), informed(client):
+        await until(lambda: len(asked) >= 6)
+        assert asked[:6] == ["list", "10", "10", "20", "20", "30"]
+
+
+def late_events() -> float:
+    return REGISTRY.get_sample_value("llmservice_operator_watch_late_events_total", {"kind": "Service"}) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("lost", "left"),
+    [
+        pytest.param(event("ADDED", service("b", 12)), ["a", "b"], id="a new one"),
+        pytest.param(event("DELETED", service("a", 12)), [], id="a deletion"),
+    ],
+)
+async def test_an_event_lost_in_a_stream_that_goes_on_is_made_up_for(lost: Manifest, left: list[str]) -> None:
+    first, again = stream(event("MODIFIED", service("a", 11)), bookmark(15)), stream(lost, bookmark(15))
+    before = late_events()
+    async with scripted(listing(10, service("a", 1)), first, again) as (client, asked), informed(client) as (store, _):
+        await until(lambda: len(asked) >= 4)
+        assert names(store) == left
+        assert late_events() == before + 1
+
+
+async def test_a_repetition_is_no_news() -> None:
+    first, second = child(11), {**child(12), "spec": {}}
+    told = [event("ADDED", first), event("MODIFIED", second), event("DELETED", {**second, **child(13)})]
+    heard: list[Key] = []
+    async with (
+        scripted(listing(10), *[stream(*told, bookmark(15))] * 2) as (client, asked),
+        informed(client, listener=lambda key, *_: heard.append(key)),
+    ):
+        await until(lambda: len(asked) >= 4)
+        assert len(heard) == len(told)
+
+
+async def test_without_a_repetition_a_watch_goes_on_where_the_last_one_ended() -> None:
+    last = stream(event("ADDED", service("b", 16)))
+    async with (
+        scripted(listing(10), stream(bookmark(15)), status(410), last) as (client, asked),
+        informed(client) as (store, informer),
+    ):
+        await until(lambda: names(store) == ["b"])
+        assert asked[:4] == ["list", "10", "10", "15"]
+        assert informer.is_synced
 
 
 async def test_a_silent_watch_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,6 +232,9 @@ async def test_a_silent_watch_is_started_anew(monkeypatch: pytest.MonkeyPatch) -
         pytest.param([status(410)] * 50, 1, id="no list is to be had"),
         pytest.param([listing(10), status(410)] * 50, 2, id="no list can be watched on from"),
         pytest.param([listing(10), *[stream()] * 50], 1, id="every watch ends at once"),
+        pytest.param(
+            [listing(10), stream(bookmark(15)), *[stream(bookmark(15))] * 50], 1, id="every watch only repeats"
+        ),
     ],
 )
 async def test_what_never_works_is_tried_less_and_less(answers: list[Answer], requests_at_once: int) -> None:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from llmservice_operator import http
 from llmservice_operator.cluster import informer
 from llmservice_operator.cluster.client import Client
+from llmservice_operator.cluster.election import Alone, Leadership
 from llmservice_operator.cluster.live import LiveCluster
 from llmservice_operator.cluster.resources import CHILDREN, LLMSERVICES, Key
 from llmservice_operator.work_queue import WorkQueue
@@ -113,7 +114,13 @@ def llmservice(name: str, **conditions: str) -> Manifest:
     return {
         "apiVersion": "llmservice.dev/v1alpha1",
         "kind": "LLMService",
-        "metadata": {"namespace": "default", "name": name, "uid": f"uid of {name}", "resourceVersion": "5"},
+        "metadata": {
+            "namespace": "default",
+            "name": name,
+            "uid": f"uid of {name}",
+            "resourceVersion": "5",
+            "generation": 1,
+        },
         "status": {
             "conditions": [
                 {"type": kind, "status": status, "reason": reason, "message": ""}
@@ -146,6 +153,7 @@ async def operating(
     *,
     watches: bool = True,
     namespaces: Sequence[str] = (),
+    leadership: Leadership | None = None,
 ) -> AsyncIterator[Operator]:
     """Run the watches, the workers and the web server while the body does."""
     app = web.Application()
@@ -158,7 +166,7 @@ async def operating(
         queue: WorkQueue[Key] = WorkQueue()
         cluster = LiveCluster(client, queue.add, namespaces)
         workers = Workers(queue, reconcile, lambda *_: None, count=1, timeout_seconds=timeout_seconds)
-        health = http.Health(cluster, workers)
+        health = http.Health(cluster, workers, leadership or Alone())
         stack.callback(queue.close)
         running = [asyncio.create_task(task) for task in (workers.run(), health.run())]
         running += [asyncio.create_task(cluster.run())] if watches else []
@@ -186,6 +194,14 @@ async def test_readyz_waits_for_the_last_kind_and_stays_through_an_outage() -> N
         await operator.until("/readyz", 200)
         api.withheld = {"jobs", "llmservices"}
         assert await operator.get("/readyz") == (200, "ok")
+
+
+async def test_readyz_says_what_keeps_a_replica_from_leading() -> None:
+    barred = Alone()
+    async with operating(ApiServer(), leadership=barred) as operator:
+        await operator.until("/readyz", 200)
+        barred.trouble = "Grant the right to the Lease"
+        assert await operator.get("/readyz") == (503, barred.trouble)
 
 
 async def test_healthz_is_well_while_the_api_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

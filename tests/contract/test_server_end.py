@@ -40,13 +40,52 @@ async def test_requests_are_answered_during_the_endpoint_grace_and_told_to_recon
         began = time.monotonic()
         server.terminate()
         await until_phase(server, "Draining")
-        async with httpx.AsyncClient(base_url=server.public.base_url) as newcomer:
-            answer = await newcomer.post("/generate", json={"text": "hello", "max_tokens": 3})
+        answer = await _ask_anew(server)
         assert await server.exit_code() == 0
         took = time.monotonic() - began
     assert answer.status_code == 200
     assert answer.headers["connection"] == "close"
     assert 3 <= took < 7
+
+
+async def test_a_load_balancer_that_learns_late_still_finds_the_port_open(tmp_path: Path) -> None:
+    grace, late = 1.0, 3.0
+    async with ready_server(tmp_path, LLMSERVICE_ENDPOINT_GRACE_SECONDS=1) as server:
+        server.terminate()
+        began = time.monotonic()
+        await until_phase(server, "Draining")
+        while time.monotonic() - began < late:
+            assert (await _ask_anew(server)).status_code == 200
+            await asyncio.sleep(grace / 4)
+        last = time.monotonic()
+        assert await server.exit_code() == 0
+    assert time.monotonic() - last < 2 * grace
+
+
+async def test_clients_that_never_stop_coming_are_answered_for_half_of_the_drain(tmp_path: Path) -> None:
+    async with ready_server(
+        tmp_path, LLMSERVICE_ENDPOINT_GRACE_SECONDS=1, LLMSERVICE_DRAIN_TIMEOUT_SECONDS=6
+    ) as server:
+        server.terminate()
+        began = time.monotonic()
+        await until_phase(server, "Draining")
+        refused = await _refused(server)
+        assert await server.exit_code() == 0
+    assert 3 <= refused - began < 5
+
+
+async def _refused(server: ServerProcess) -> float:
+    """Ask again and again; return when no connection is had any more."""
+    while True:
+        try:
+            assert (await _ask_anew(server)).status_code == 200
+        except httpx.ConnectError:
+            return time.monotonic()
+
+
+async def _ask_anew(server: ServerProcess) -> httpx.Response:
+    async with httpx.AsyncClient(base_url=server.public.base_url) as newcomer:
+        return await newcomer.post("/generate", json={"text": "hello", "max_tokens": 1})
 
 
 async def test_a_client_that_was_not_told_to_reconnect_is_answered_on_its_connection_after_the_grace(

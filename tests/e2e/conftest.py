@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from cluster import node
 from demo import install
 from demo.__main__ import service_url
 from demo.kubectl import Kubectl, Manifest
@@ -38,6 +39,7 @@ def installed(images: install.Images) -> Kubectl:
         "fake": fake,
         "crashing": fake | {"env": {**fake["env"], "LLMSERVICE_LOG_LEVEL": "loud"}},
         "broken-image": fake | {"image": f"{images.gateway.rsplit(':', 1)[0]}:absent"},
+        "small-disk": fake | {"limits": {**fake["limits"], "ephemeral-storage": "16Mi"}},
         "scarce": fake | {"gpu": {"count": 1, "resourceName": SCARCE_RESOURCE}},
     }
     install.install(kubectl, images, extra_profiles=profiles)
@@ -59,6 +61,15 @@ def kubectl(installed: Kubectl) -> Iterator[Kubectl]:
     """kubectl in a namespace of the test's own."""
     with own_namespace(installed) as kubectl:
         yield kubectl
+
+
+@pytest.fixture
+def breakable() -> Iterator[None]:
+    """Skip on a cluster that is not ours to break; what a test has killed runs again after it."""
+    if "LLMSERVICE_AUDIT_LOG" not in os.environ:
+        pytest.skip("programs of the node are killed only on our own cluster")
+    yield
+    node.up()
 
 
 def reach(kubectl: Kubectl, name: str) -> AbstractContextManager[str]:

@@ -40,6 +40,11 @@ class Leadership(Protocol):
         """Whether this replica may write at this moment."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why this replica cannot even stand for election, and what to do; empty while it can."""
+        ...
+
     async def gained(self) -> None:
         """Return when this replica may write."""
         ...
@@ -57,6 +62,7 @@ class Alone:
     """An operator without another replica."""
 
     is_leading = True
+    trouble = ""
 
     async def gained(self) -> None:
         """Return at once."""
@@ -92,6 +98,7 @@ class Election:
         self._seen: tuple[Any, ...] | None = None
         self._seen_at = 0.0
         self._leading_until = float("-inf")
+        self.trouble = ""
         self._gained = asyncio.Event()
         self._lost = asyncio.Event()
 
@@ -124,11 +131,26 @@ class Election:
                 holds = await self._hold()
         except (errors.ApiError, TimeoutError) as error:
             # Whether the write was carried out is not known. Until the deadline we hold it as before.
-            logger.warning("no answer about the lease", error=f"{type(error).__name__}: {error}")
-            self._lease, holds = None, False
+            self._complain(error)
+            self._lease = None
         else:
+            self.trouble = ""
             self._leading_until = began + RENEW_DEADLINE_SECONDS if holds else float("-inf")
         self._tell()
+
+    def _complain(self, error: errors.ApiError | TimeoutError) -> None:
+        code = error.status if isinstance(error, errors.ApiError) else None
+        metrics.LEASE_FAILURES.labels(str(code or "error")).inc()
+        if not isinstance(error, errors.ForbiddenError):
+            logger.warning("no answer about the lease", error=f"{type(error).__name__}: {error}")
+            return
+        trouble = (
+            "Grant the operator's service account get, create and patch on leases in the namespace "
+            f"{self._namespace}: {error.message}"
+        )
+        if trouble != self.trouble:  # Tried every second, said once.
+            logger.error("cannot stand for election", error=trouble)
+        self.trouble = trouble
 
     def _tell(self) -> None:
         is_leading = self.is_leading

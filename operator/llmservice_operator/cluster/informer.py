@@ -1,7 +1,13 @@
 """Keeps the store equal to the API server, one kind in one scope: list, then watch, then watch on.
 
 Written by us because the ways in which this goes wrong are ours to survive: deletions that happened during a gap,
-streams that die without a word, resource versions that are too old, an API server that is gone for an hour.
+streams that die without a word, resource versions that are too old, an API server that is gone for an hour, events
+that are lost in a stream that goes on.
+
+Against the last, each watch begins where the one before began, not where it ended: whatever happens is told twice, by
+two streams, and what was lost is made up for within the time that a watch lasts. Where nothing happens, nothing is told
+again. A server keeps what happened for longer than a watch lasts; where it does not, the watch goes on from where the
+last one ended.
 """
 
 import asyncio
@@ -49,7 +55,10 @@ class Informer:
         self._sleep = sleep
         self._heard_at = self._acted_at = time.monotonic()
         self._failures = 0
-        self._resource_version: str | None = None
+        self._resource_version: int | None = None
+        """Up to where everything was told, were nothing lost."""
+        self._repeat_from = 0
+        """Up to where everything was told twice."""
         self.has_listed = asyncio.Event()
 
     @property
@@ -81,7 +90,7 @@ class Informer:
                 await self._list_if_needed()
                 await self._watch()
             except errors.GoneError as error:
-                self._resource_version = None
+                self._forget_version()
                 await self._back_off(began, error)
             except errors.ApiError as error:
                 await self._back_off(began, error)
@@ -92,9 +101,10 @@ class Informer:
     async def _list_if_needed(self) -> None:
         if self._resource_version is not None:
             return
-        entries, resource_version = await listed(self._client, self._resource, self._namespace, self._label_selector)
-        self._store.replace(self._resource, self._namespace, entries, int(resource_version))
-        self._resource_version = resource_version
+        entries, listed_version = await listed(self._client, self._resource, self._namespace, self._label_selector)
+        version = int(listed_version)
+        self._store.replace(self._resource, self._namespace, entries, version)
+        self._resource_version = self._repeat_from = version
         self._heard()
         if not self.has_listed.is_set():
             self._on_first_list()
@@ -102,22 +112,49 @@ class Informer:
 
     async def _watch(self) -> None:
         assert self._resource_version is not None
+        known = self._resource_version
         async for event in self._client.watch(
-            self._resource, self._namespace, self._resource_version, self._label_selector
+            self._resource, self._namespace, str(self._repeat_from), self._label_selector
         ):
-            self._take(event)
+            version = self._take(event)
+            if version >= known:
+                self._repeat_from = known
 
-    def _take(self, event: Manifest) -> None:
+    def _forget_version(self) -> None:
+        """Begin without a repetition next time, or, if there was none, with a list."""
+        if self._resource_version is not None and self._repeat_from < self._resource_version:
+            self._repeat_from = self._resource_version
+        else:
+            self._resource_version = None
+
+    def _take(self, event: Manifest) -> int:
+        """Take in one event and return its resource version."""
+        assert self._resource_version is not None
         manifest = event["object"]
         if event["type"] == "ERROR":
             raise errors.from_status(int(manifest.get("code", 500)), manifest, {})
         self._heard()
-        self._failures = 0
-        if event["type"] == "DELETED":
-            self._store.remove(self._resource, manifest)
-        elif event["type"] in ("ADDED", "MODIFIED"):
-            self._store.put(self._resource, Entry.of(manifest))
-        self._resource_version = manifest["metadata"]["resourceVersion"]
+        version = int(manifest["metadata"]["resourceVersion"])
+        is_news = self._put(event["type"], manifest)
+        if version > self._resource_version:
+            self._failures = 0
+            self._resource_version = version
+        elif is_news:
+            self._tell_of_late(manifest)
+        return version
+
+    def _put(self, event_type: str, manifest: Manifest) -> bool:
+        """Pass an event on to the store; return whether it was news."""
+        if event_type == "DELETED":
+            return self._store.remove(self._resource, manifest)
+        if event_type not in ("ADDED", "MODIFIED") or self._store.has_seen(self._resource, manifest):
+            return False
+        return self._store.put(self._resource, Entry.of(manifest))
+
+    def _tell_of_late(self, manifest: Manifest) -> None:
+        metrics.LATE_EVENTS.labels(self.kind).inc()
+        meta = manifest["metadata"]
+        logger.warning("made up for a lost event", kind=self.kind, namespace=meta["namespace"], name=meta["name"])
 
     def _heard(self) -> None:
         self._heard_at = self._acted_at = time.monotonic()

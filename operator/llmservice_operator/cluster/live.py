@@ -16,6 +16,7 @@ from llmservice_operator.cluster.apply import Applier
 from llmservice_operator.cluster.belonging import Belonging, belonging, controller, is_pod_of
 from llmservice_operator.cluster.client import Client
 from llmservice_operator.cluster.confirmation import Confirmation
+from llmservice_operator.cluster.edits import is_edit
 from llmservice_operator.cluster.events import EventRecorder
 from llmservice_operator.cluster.informer import Informer
 from llmservice_operator.cluster.interface import Applied, Notice, OutdatedError
@@ -23,8 +24,9 @@ from llmservice_operator.cluster.resources import CHILDREN, LLMSERVICES, PODS, K
 from llmservice_operator.cluster.status import apply_status
 from llmservice_operator.cluster.store import Entry, Store
 from llmservice_operator.manifest import Manifest, happened_at, has_finished, is_being_deleted
+from llmservice_operator.work_queue import Priority
 
-Trigger = Callable[[Key], None]
+Trigger = Callable[[Key, Priority], None]
 
 EVENTS_PER_OBJECT: Final = 20
 EVENTS_REUSED_SECONDS: Final = 4.0
@@ -214,7 +216,8 @@ class LiveCluster:
                 self._vanished.pop(key, None)
             elif resource != PODS and self.llmservice(key) is not None:
                 self._vanished[key].add((resource, before.manifest["metadata"]["name"]))
-        self._trigger(key)
+        is_live = resource == LLMSERVICES and after is not None and is_edit(before, after)
+        self._trigger(key, Priority.LIVE if is_live else Priority.ROUTINE)
 
 
 def _key(manifest: Manifest) -> Key:

@@ -11,7 +11,8 @@ from llmservice_operator.cluster.resources import LLMSERVICES, Key, Resource
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema.unknown_fields import unknown_fields
 
-_TOMBSTONES: Final = 4096
+_TOMBSTONES: Final = 16384
+"""More than a thousand LLMServices leave behind: what is told twice of a deleted object must not bring it back."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,13 @@ class Store:
     def put(self, resource: Resource, entry: Entry) -> bool:
         """Keep an object as it came from a watch, a list or an answer; return whether it was news.
 
-        A version older than the one kept, or older than its own deletion, is a late message and is ignored.
+        A version that was seen is ignored.
         """
+        if self.has_seen(resource, entry.manifest):
+            return False
         meta = entry.manifest["metadata"]
         name = Key(meta["namespace"], meta["name"])
-        if entry.resource_version < self._tombstones.get(entry.uid, 0):
-            return False
         before = self._entries[resource].get(name)
-        if before is not None and entry.resource_version <= before.resource_version:
-            return False
         self._unlink(resource, name, before)
         self._entries[resource][name] = entry
         if resource != LLMSERVICES:
@@ -124,17 +123,29 @@ class Store:
             self._tell(resource, before, entry)
         return True
 
-    def remove(self, resource: Resource, manifest: Manifest) -> None:
-        """Forget an object that was deleted, or that left the watch because its labels were changed."""
+    def has_seen(self, resource: Resource, manifest: Manifest) -> bool:
+        """Return whether a message is late: a newer version is kept, or this one, or the object was deleted since."""
         meta = manifest["metadata"]
-        name = Key(meta["namespace"], meta["name"])
-        self._bury(meta["uid"], int(meta["resourceVersion"]))
+        version = int(meta["resourceVersion"])
+        if version < self._tombstones.get(meta["uid"], 0):
+            return True
+        kept = self._entries[resource].get(Key(meta["namespace"], meta["name"]))
+        return kept is not None and version <= kept.resource_version
+
+    def remove(self, resource: Resource, manifest: Manifest) -> bool:
+        """Forget an object that was deleted, or that left the watch because its labels were changed; return whether it
+        was news.
+        """
+        meta = manifest["metadata"]
+        name, version = Key(meta["namespace"], meta["name"]), int(meta["resourceVersion"])
+        self._bury(meta["uid"], version)
         before = self._entries[resource].get(name)
-        if before is None or before.uid != meta["uid"]:
-            return
+        if before is None or before.uid != meta["uid"] or before.resource_version > version:
+            return False
         self._unlink(resource, name, before)
         del self._entries[resource][name]
         self._tell(resource, before, None)
+        return True
 
     def replace(self, resource: Resource, namespace: str | None, listed: list[Entry], resource_version: int) -> None:
         """Take a complete list, read at `resource_version`: put what it has, remove what it lacks.
@@ -163,7 +174,7 @@ class Store:
                     del self._children[key]
 
     def _bury(self, uid: str, resource_version: int) -> None:
-        self._tombstones[uid] = resource_version
+        self._tombstones[uid] = max(resource_version, self._tombstones.get(uid, 0))
         if len(self._tombstones) > _TOMBSTONES:
             self._tombstones.popitem(last=False)
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llmservice_operator.work_queue import LONGEST_BACKOFF_SECONDS, Priority, WorkQueue
+from llmservice_operator.work_queue import LIVE_IN_A_ROW, LONGEST_BACKOFF_SECONDS, Priority, WorkQueue
 
 
 async def test_a_key_waits_once_however_often_it_is_added() -> None:
@@ -29,13 +29,56 @@ async def test_a_key_added_while_in_work_is_done_once_more() -> None:
     assert len(queue) == 0
 
 
-async def test_live_changes_go_before_a_resync() -> None:
+async def test_live_changes_go_first() -> None:
     queue: WorkQueue[str] = WorkQueue()
-    queue.add("resync", Priority.RESYNC)
-    queue.add("moved up", Priority.RESYNC)
-    queue.add("live")
+    queue.add("routine")
+    queue.add("moved up")
+    queue.add("live", Priority.LIVE)
     queue.add("moved up", Priority.LIVE)
-    assert [await queue.get() for _ in range(3)] == ["live", "moved up", "resync"]
+    queue.add("live")
+    assert [await queue.get() for _ in range(3)] == ["live", "moved up", "routine"]
+    assert len(queue) == 0
+
+
+async def test_live_changes_without_end_leave_every_fifth_turn_to_others() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for number in range(3):
+        queue.add(f"routine {number}")
+    taken = []
+    for number in range(15):
+        queue.add(f"live {number}", Priority.LIVE)
+        queue.add(f"live {number} again", Priority.LIVE)
+        taken.append(await queue.get())
+    places = [place for place, key in enumerate(taken) if key.startswith("routine")]
+    assert places == [LIVE_IN_A_ROW, 2 * LIVE_IN_A_ROW + 1, 3 * LIVE_IN_A_ROW + 2]
+
+
+async def test_a_live_change_of_a_key_in_work_goes_first_once_more() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    await queue.get()
+    queue.add("b")
+    queue.add("a", Priority.LIVE)
+    queue.add("a")
+    queue.done("a")
+    assert [await queue.get() for _ in range(2)] == ["a", "b"]
+
+
+async def test_a_live_change_that_failed_is_tried_again_before_the_storm() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("failed", Priority.LIVE)
+    queue.add("not allowed", Priority.LIVE)
+    for key in ("failed", "not allowed"):
+        assert await queue.get() == key
+    queue.retry("failed")
+    queue.put_back("not allowed")
+    for key in ("failed", "not allowed"):
+        queue.done(key)
+    queue.add("storm")
+    async with asyncio.timeout(2):
+        while len(queue) < 3:  # noqa: ASYNC110 - the queue sets no event for those who take nothing
+            await asyncio.sleep(0.001)
+    assert [await queue.get() for _ in range(3)] == ["not allowed", "failed", "storm"]
 
 
 async def test_of_two_timers_the_earlier_wins() -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import copy
+from datetime import timedelta
 from typing import Any
 
 from llmservice_operator.cluster import errors
 from llmservice_operator.cluster.election import LEASE_SECONDS, RENEW_DEADLINE_SECONDS, Election
 from llmservice_operator.cluster.resources import Resource
+from tests.support.wall_clock import wall_clock
 
 Manifest = dict[str, Any]
 
@@ -155,3 +157,28 @@ async def test_a_lease_that_somebody_deletes_is_made_again_by_one() -> None:
     replicas.leases.lease = None
     await replicas.pass_seconds(LEASE_SECONDS + 1, "b")
     assert replicas.leading == ["b"]
+
+
+async def test_without_the_right_to_the_lease_nobody_leads_and_each_says_what_to_grant() -> None:
+    replicas = Replicas("a", "b")
+    replicas.leases.error = errors.ForbiddenError('User "operator" cannot get resource "leases"', status=403)
+    await replicas.pass_seconds(3, "a", "b")
+    assert replicas.leading == []
+    for replica in replicas.by_name.values():
+        assert replica.trouble.startswith("Grant the operator's service account get, create and patch on leases in")
+        assert 'cannot get resource "leases"' in replica.trouble
+    replicas.leases.error = None
+    await replicas.pass_seconds(1, "a", "b")
+    assert replicas.leading == ["a"]
+    assert [replica.trouble for replica in replicas.by_name.values()] == ["", ""]
+
+
+async def test_a_clock_that_is_turned_changes_no_leader() -> None:
+    """F21."""
+    replicas = Replicas("a", "b")
+    with wall_clock() as clock:
+        await replicas.pass_seconds(3, "a", "b")
+        for hours in (1, 0, -1):
+            clock.ahead = timedelta(hours=hours)
+            await replicas.pass_seconds(2 * LEASE_SECONDS, "a", "b")
+            assert replicas.leading == ["a"]

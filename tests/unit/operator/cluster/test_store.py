@@ -56,6 +56,15 @@ def test_the_deletion_of_an_earlier_object_of_that_name_is_ignored() -> None:
     assert store.get(DEPLOYMENTS, "default", "llama") is not None
 
 
+def test_a_deletion_that_is_told_twice_leaves_what_came_back_since() -> None:
+    store = Store(Heard())
+    store.put(DEPLOYMENTS, entry(5))
+    assert store.remove(DEPLOYMENTS, entry(7).manifest)
+    store.put(DEPLOYMENTS, entry(8))
+    assert not store.remove(DEPLOYMENTS, entry(7).manifest)
+    assert store.get(DEPLOYMENTS, "default", "llama") is not None
+
+
 def test_a_list_removes_what_it_lacks_and_tells_of_it() -> None:
     heard = Heard()
     store = Store(heard)
