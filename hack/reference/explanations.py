@@ -156,6 +156,12 @@ REASON_EXPLANATIONS: Final[Mapping[Reason, Explanation]] = {
         "Change what the message names.",
         _DESCRIBE,
     ),
+    Reason.OPERATOR_FORBIDDEN: Explanation(
+        "The operator's roles do not allow a request; the message names verb and resource. "
+        "`llmservice_operator_missing_rights_total` counts every such request.",
+        "Apply the roles of `deploy/` again; the operator goes on within ten seconds.",
+        "kubectl apply --server-side -f deploy/cluster-role.yaml",
+    ),
     Reason.DOWNLOADED: Explanation("The warm-up downloaded the model."),
     Reason.ALREADY_PRESENT: Explanation("The volume had the model already."),
     Reason.NOT_REQUIRED: Explanation("The model is mounted as it is (sources `pvc` and `image`)."),

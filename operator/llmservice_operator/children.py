@@ -17,7 +17,7 @@ class Refusal:
     kind: str
     name: str
     reason: str
-    """`ChildNameConflict`, `RejectedByServer` or `QuotaExceeded`."""
+    """`ChildNameConflict`, `RejectedByServer`, `OperatorForbidden` or `QuotaExceeded`."""
     message: str
     """The server's own words, or ours for a name conflict."""
 

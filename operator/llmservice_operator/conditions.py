@@ -88,6 +88,7 @@ class Reason(StrEnum):
     CHILD_NAME_CONFLICT = "ChildNameConflict"
     REVISION_NOT_KEPT = "RevisionNotKept"
     REJECTED_BY_SERVER = "RejectedByServer"
+    OPERATOR_FORBIDDEN = "OperatorForbidden"
 
     DOWNLOADED = "Downloaded"
     ALREADY_PRESENT = "AlreadyPresent"
@@ -176,6 +177,7 @@ _INVALID = (
     Reason.CHILD_NAME_CONFLICT,
     Reason.REVISION_NOT_KEPT,
     Reason.REJECTED_BY_SERVER,
+    Reason.OPERATOR_FORBIDDEN,
 )
 _NOT_CACHED = (
     Reason.DOWNLOADING,

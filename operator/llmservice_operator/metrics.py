@@ -37,6 +37,11 @@ API_REQUEST_SECONDS = Histogram(
     ["verb", "code"],
     buckets=_SECONDS,
 )
+MISSING_RIGHTS = Counter(
+    "llmservice_operator_missing_rights_total",
+    "Requests that the operator's roles do not allow; resource is the plural with its group",
+    ["verb", "resource"],
+)
 APPLIES = Counter(
     "llmservice_operator_applies_total",
     "Children by what applying them came to: created, updated, repaired, unchanged, refused",

@@ -186,8 +186,10 @@ class Limits(_Section):
 
     workers: Annotated[int, Field(ge=1, le=64)] = 8
     """LLMServices reconciled at once; default 8: a reconcile mostly waits for the API server."""
-    reconcile_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
-    """Seconds after which one reconcile is given up and tried again later; default 30, ten slow requests."""
+    reconcile_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds after which one reconcile is given up and tried again later; default 60: a child is made in three
+    requests, which may take 15 seconds each, and a reconcile that is cut short must have made one.
+    """
     requests_per_second: Annotated[float, Field(gt=0)] = 200.0
     """Requests to the API server, watches aside; default 200: a new service takes about 28 until it is ready, and a
     thousand at once must not wait for this limit.

@@ -9,15 +9,20 @@ from llmservice_operator.manifest import Manifest, has_finished, is_being_delete
 
 PATIENCE_SECONDS: Final = 5.0
 """What is younger than this is only starting."""
+CREATION_SECONDS: Final = 2.0
+"""A Job gets its pod at once, or is refused it at once."""
 MOST: Final = 4
 """Objects whose events one reconcile reads: the first ones tell enough."""
 
 
 def troubled(children: Children, now: datetime) -> list[Manifest]:
     """Return the PVCs, Jobs and pods whose own status does not say what is wrong with them; their events do."""
-    candidates = (*_unbound(children), *_jobs_without_pods(children), *_stuck_pods(children))
-    old_enough = [child for child in candidates if _age_seconds(child, now) >= PATIENCE_SECONDS]
-    return old_enough[:MOST]
+    old_enough = (
+        *_older(_unbound(children), PATIENCE_SECONDS, now),
+        *_older(_jobs_without_pods(children), CREATION_SECONDS, now),
+        *_older(_stuck_pods(children), PATIENCE_SECONDS, now),
+    )
+    return list(old_enough[:MOST])
 
 
 def looks_troubled_soon(children: Children) -> bool:
@@ -68,6 +73,10 @@ def loading_pods(children: Children) -> list[Manifest]:
 def _is_ready(pod: Manifest) -> bool:
     is_warmup = any(reference["kind"] == "Job" for reference in pod["metadata"].get("ownerReferences", ()))
     return not is_warmup and is_true(pod, "Ready")
+
+
+def _older(manifests: Iterator[Manifest], seconds: float, now: datetime) -> Iterator[Manifest]:
+    return (manifest for manifest in manifests if _age_seconds(manifest, now) >= seconds)
 
 
 def _age_seconds(manifest: Manifest, now: datetime) -> float:

@@ -20,7 +20,7 @@ Reconcile = Callable[[Key], Awaitable[float | None]]
 Complain = Callable[[Key, Exception], None]
 """Tells people about a reconcile that failed through our own fault."""
 
-STUCK_FACTOR: Final = 3.0
+STUCK_FACTOR: Final = 2.0
 NOT_LEADING_SECONDS: Final = 0.5
 """How long a worker pauses that was not allowed to write: about as long as the next try for the Lease takes."""
 

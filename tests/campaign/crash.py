@@ -1,4 +1,4 @@
-"""The operator dies before and after every one of its writes; its successor brings the same end, and nothing twice.
+"""F01: the operator dies before and after every one of its writes; its successor brings the same end, nothing twice.
 
 For each scenario with each spec a first play without a death gives what is to come out: the state of the namespace,
 and how often what was created and deleted. Then come plays in which the operator dies at its first write, its second,

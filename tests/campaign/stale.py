@@ -1,5 +1,5 @@
-"""The operator looks at what was: a watch hangs behind, another API server answers lists from its older cache, or a
-successor begins with such an answer (in the words of Sieve, OSDI '22: stale states and time travel).
+"""F11: the operator looks at what was: a watch hangs behind, another API server answers lists from its older cache, or
+a successor begins with such an answer (in the words of Sieve, OSDI '22: stale states and time travel).
 
 What is old is the view of some resources or of all: their watches and whole lists, as they were at one of the
 operator's writes in the act. Later it goes on from there, as a watch cache that catches up. What is read of one

@@ -16,6 +16,7 @@ from tests.support.stage import (
     llmservice,
     make_pods_ready,
     serve,
+    settled,
     wait_condition,
 )
 
@@ -56,7 +57,7 @@ async def test_nothing_is_written_while_nothing_differs(plane: ControlPlane, api
     async with running_operator(plane.kubeconfig, api.namespace):
         await api.create(llmservice("llama"))
         await serve(api, "llama")
-        await _settled(plane, api)
+        await settled(plane, api)
         before = writes(plane, api.namespace)
         await asyncio.sleep(QUIET_SECONDS)
         assert writes(plane, api.namespace)[len(before) :] == []
@@ -67,7 +68,7 @@ async def test_a_restart_writes_nothing(plane: ControlPlane, api: Api) -> None:
         for name, spec in {"fixed": {}, "scaled": {"scaling": autoscaled()}}.items():
             await api.create(llmservice(name, **spec))
             await serve(api, name)
-        await _settled(plane, api)
+        await settled(plane, api)
     before = writes(plane, api.namespace)
     async with running_operator(plane.kubeconfig, api.namespace):
         await asyncio.sleep(QUIET_SECONDS)
@@ -90,19 +91,8 @@ async def test_a_change_makes_one_event_and_no_more(plane: ControlPlane, api: Ap
     async with running_operator(plane.kubeconfig, api.namespace):
         await api.create(llmservice("llama"))
         await serve(api, "llama")
-        await _settled(plane, api)
+        await settled(plane, api)
         events = [event for event in await api.all("Event", "") if event["regarding"]["kind"] == "LLMService"]
     reasons = [event["reason"] for event in events]
     assert reasons.count("AllReplicasReady") == 1
     assert len(reasons) == len(set(reasons))
-
-
-async def _settled(plane: ControlPlane, api: Api) -> None:
-    """Wait until the operator has been quiet for a second: controllers report a last time after Ready."""
-
-    async def is_quiet() -> bool:
-        before = len(writes(plane, api.namespace))
-        await asyncio.sleep(1.0)
-        return len(writes(plane, api.namespace)) == before
-
-    await api.eventually("the operator is quiet", is_quiet)

@@ -1,4 +1,8 @@
-"""Whatever somebody does to a child by hand is undone within five seconds, and nobody else's object is touched."""
+"""Whatever somebody does to a child by hand is undone within five seconds, and nobody else's object is touched.
+
+Faults F24 to F26: children of every kind deleted, edited, given to another owner. What is in use by real pods, as a
+volume, is in tests/e2e/test_repair.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,9 +12,30 @@ import pytest
 from tests.support.api import Api, Manifest
 from tests.support.controlplane import ControlPlane
 from tests.support.running_operator import running_operator
-from tests.support.stage import autoscaled, condition, finish_warmup, llmservice, serve, wait_condition
+from tests.support.stage import autoscaled, condition, finish_warmup, llmservice, pods, serve, wait_condition
 
 REPAIR_SECONDS = 5.0
+TAKEN_BACK_SECONDS = 20.0
+"""What was refused because it is somebody else's is tried again after five seconds, then after ten."""
+EXTRAS: dict[str, Manifest] = {
+    "HorizontalPodAutoscaler": {"scaling": autoscaled()},
+    "PodDisruptionBudget": {"disruption": {"maxUnavailable": 1}},
+    "NetworkPolicy": {"networkPolicy": {"mode": "Offline"}},
+}
+"""What the spec has to say for there to be a child of this kind."""
+EVERY_KIND = [
+    "Deployment",
+    "Service",
+    "ServiceAccount",
+    "HorizontalPodAutoscaler",
+    "PodDisruptionBudget",
+    "NetworkPolicy",
+    "PersistentVolumeClaim",
+    "ConfigMap",
+    "ControllerRevision",
+    "Job",
+]
+APPLIED_HASH = {"metadata": {"annotations": {"llmservice.dev/applied-hash": "x"}}}
 
 
 @pytest.fixture
@@ -23,23 +48,31 @@ async def _name_of(api: Api, kind: str) -> str:
     return str((await api.all(kind))[0]["metadata"]["name"])
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "Deployment",
-        "Service",
-        "ServiceAccount",
-        "HorizontalPodAutoscaler",
-        "PodDisruptionBudget",
-        "NetworkPolicy",
-        "ConfigMap",
-    ],
-)
-async def test_a_deleted_child_comes_back(api: Api, kind: str) -> None:
-    spec = {"disruption": {"maxUnavailable": 1}, "networkPolicy": {"mode": "Offline"}}
-    await api.create(llmservice("llama", scaling=autoscaled(), **spec))
+@pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if kind not in ("PersistentVolumeClaim", "Job")])
+async def test_f24_a_deleted_child_comes_back(api: Api, kind: str) -> None:
+    await api.create(llmservice("llama", **EXTRAS.get(kind, {})))
     await serve(api, "llama")
-    name = await _name_of(api, kind)
+    await _delete_and_see_it_back(api, kind, await _name_of(api, kind))
+
+
+async def test_f24_a_deleted_warm_up_comes_back_while_the_model_is_not_cached(api: Api) -> None:
+    await api.create(llmservice("llama"))
+    await api.eventually("the warm-up's pod", lambda: pods(api, "llama", "warmup"))
+    await _delete_and_see_it_back(api, "Job", await _name_of(api, "Job"))
+    await serve(api, "llama")
+
+
+async def test_f24_a_deleted_volume_that_no_pod_uses_is_made_and_filled_anew(api: Api) -> None:
+    await api.create(llmservice("llama"))
+    await serve(api, "llama")
+    await api.merge("LLMService", "llama", {"spec": {"suspend": True}})
+    await wait_condition(api, "llama", "Ready", "True", "Suspended")
+    await _delete_and_see_it_back(api, "PersistentVolumeClaim", "llama-cache")
+    await api.merge("LLMService", "llama", {"spec": {"suspend": False}})
+    await serve(api, "llama")
+
+
+async def _delete_and_see_it_back(api: Api, kind: str, name: str) -> None:
     uid = (await api.get(kind, name))["metadata"]["uid"]
     await api.delete(kind, name)
 
@@ -58,12 +91,20 @@ EDITS: list[Any] = [
     pytest.param("Service", {"metadata": {"labels": {"app.kubernetes.io/component": "theirs"}}}, id="component label"),
     pytest.param("Service", {"metadata": {"labels": {"app.kubernetes.io/instance": "theirs"}}}, id="instance label"),
     pytest.param("Job", {"spec": {"parallelism": 2}}, id="job parallelism"),
+    pytest.param("HorizontalPodAutoscaler", {"spec": {"maxReplicas": 9}}, id="most replicas"),
+    pytest.param("PodDisruptionBudget", {"spec": {"maxUnavailable": 0}}, id="budget"),
+    pytest.param("NetworkPolicy", {"spec": {"ingress": [{}]}}, id="open to everybody"),
+    pytest.param("ServiceAccount", {"automountServiceAccountToken": True}, id="token"),
+    # What they hold cannot be edited.
+    pytest.param("ConfigMap", APPLIED_HASH, id="our hash of a config map"),
+    pytest.param("ControllerRevision", APPLIED_HASH, id="our hash of a revision"),
+    pytest.param("PersistentVolumeClaim", APPLIED_HASH, id="our hash of a claim"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "edit"), EDITS)
-async def test_an_edited_field_of_ours_is_put_back(api: Api, kind: str, edit: Manifest) -> None:
-    await api.create(llmservice("llama"))
+async def test_f25_an_edited_field_of_ours_is_put_back(api: Api, kind: str, edit: Manifest) -> None:
+    await api.create(llmservice("llama", **EXTRAS.get(kind, {})))
     await serve(api, "llama")
     name = await _name_of(api, kind)
     before = await api.get(kind, name)
@@ -104,9 +145,9 @@ async def test_fields_of_others_stay(api: Api) -> None:
 
 
 # C51
-@pytest.mark.parametrize("kind", ["Deployment", "Service", "PersistentVolumeClaim", "ConfigMap", "Job"])
-async def test_removed_labels_come_back(api: Api, kind: str) -> None:
-    await api.create(llmservice("llama"))
+@pytest.mark.parametrize("kind", EVERY_KIND)
+async def test_f25_removed_labels_come_back(api: Api, kind: str) -> None:
+    await api.create(llmservice("llama", **EXTRAS.get(kind, {})))
     await serve(api, "llama")
     name = await _name_of(api, kind)
     before = await api.get(kind, name)
@@ -122,9 +163,9 @@ async def test_removed_labels_come_back(api: Api, kind: str) -> None:
 
 
 # C51
-@pytest.mark.parametrize("kind", ["Deployment", "Service", "ConfigMap", "Job"])
-async def test_a_removed_owner_reference_comes_back(api: Api, kind: str) -> None:
-    await api.create(llmservice("llama"))
+@pytest.mark.parametrize("kind", EVERY_KIND)
+async def test_f25_a_removed_owner_reference_comes_back(api: Api, kind: str) -> None:
+    await api.create(llmservice("llama", **EXTRAS.get(kind, {})))
     await serve(api, "llama")
     name = await _name_of(api, kind)
     before = (await api.get(kind, name))["metadata"]
@@ -135,6 +176,54 @@ async def test_a_removed_owner_reference_comes_back(api: Api, kind: str) -> None
         return bool(meta.get("ownerReferences") == before["ownerReferences"] and meta["uid"] == before["uid"])
 
     await api.eventually(f"owner of the {kind}", has_owner, REPAIR_SECONDS)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if kind != "Job"])
+async def test_f26_a_child_given_to_another_owner_is_left_to_it_and_said(api: Api, kind: str) -> None:
+    await api.create(llmservice("llama", **EXTRAS.get(kind, {})))
+    await serve(api, "llama")
+    name = await _name_of(api, kind)
+    given, told = await _give_away(api, kind, name)
+    # With a Deployment its pods are somebody else's, too.
+    assert condition(told, "Serving")["status"] == ("False" if kind == "Deployment" else "True")
+    await _take_back(api, kind, name, given)
+    await wait_condition(api, "llama", "Ready", "True", within_seconds=TAKEN_BACK_SECONDS)
+
+
+async def test_f26_a_warm_up_given_to_another_owner_is_left_to_it_and_said(api: Api) -> None:
+    await api.create(llmservice("llama"))
+    await api.eventually("the warm-up's pod", lambda: pods(api, "llama", "warmup"))
+    name = await _name_of(api, "Job")
+    given, _ = await _give_away(api, "Job", name)
+    await _take_back(api, "Job", name, given)
+    await serve(api, "llama")
+
+
+async def _give_away(api: Api, kind: str, name: str) -> tuple[Manifest, Manifest]:
+    """Point a child's owner reference elsewhere; return the child, and the LLMService once it says so."""
+    other = await api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs"}})
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": other["metadata"]["uid"]}
+    given = await api.merge(kind, name, {"metadata": {"ownerReferences": [{**reference, "controller": True}]}})
+    told = await wait_condition(
+        api, "llama", "ConfigurationValid", "False", "ChildNameConflict", within_seconds=REPAIR_SECONDS
+    )
+    message = condition(told, "ConfigurationValid")["message"]
+    assert f"{kind} {name}" in message
+    assert "ConfigMap theirs" in message
+    return given, told
+
+
+async def _take_back(api: Api, kind: str, name: str, given: Manifest) -> None:
+    """Remove the other owner of a child, to which it was left until now, and see it ours again."""
+    meta = (await api.get(kind, name))["metadata"]
+    assert meta["ownerReferences"] == given["metadata"]["ownerReferences"]
+    await api.merge(kind, name, {"metadata": {"ownerReferences": None}})
+
+    async def is_ours() -> bool:
+        owners = (await api.get(kind, name))["metadata"].get("ownerReferences", ())
+        return [owner["kind"] for owner in owners] == ["LLMService"]
+
+    await api.eventually(f"{kind} is ours again", is_ours, TAKEN_BACK_SECONDS)
 
 
 # C44

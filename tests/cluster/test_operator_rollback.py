@@ -1,4 +1,4 @@
-"""Changes that fail are taken back on a real API server, with the real Deployment controller."""
+"""F53: changes that fail are taken back on a real API server, with the real Deployment controller."""
 
 import json
 from collections.abc import AsyncIterator

@@ -18,7 +18,7 @@ from llmservice_operator.cluster.apply import REJECTED_RETRY_SECONDS, Applier
 from llmservice_operator.cluster.client import Client
 from llmservice_operator.cluster.confirmation import Confirmation
 from llmservice_operator.cluster.informer import Informer
-from llmservice_operator.cluster.interface import OutdatedError, RefusedError
+from llmservice_operator.cluster.interface import OutdatedError, OwnerGoneError, RefusedError
 from llmservice_operator.cluster.resources import LLMSERVICES, SERVICES, Key
 from llmservice_operator.cluster.store import Entry, Listener, Store
 
@@ -337,6 +337,24 @@ async def test_a_refusal_is_repeated_without_a_request_until_it_is_time() -> Non
         applier = Applier(client, store, Confirmation(client, store), clock=lambda: 0.0)
         for _ in range(3):
             with pytest.raises(RefusedError):
+                await applier.apply(OWNER, service("llama", 0))
+        assert len(asked) == 3
+
+
+async def ending(request: web.Request) -> web.StreamResponse:
+    """Know the LLMService and nothing else, in a namespace that is being deleted."""
+    if request.method != "PATCH":
+        return await refusing(request)
+    message = 'services "llama" is forbidden: unable to create new content in namespace default because it is being '
+    return web.json_response({"kind": "Status", "code": 403, "message": message + "terminated"}, status=403)
+
+
+async def test_f23_in_a_namespace_that_is_being_deleted_nothing_is_tried_twice() -> None:
+    async with scripted(*[ending] * 40) as (client, asked):
+        store = Store(lambda *_: None)
+        applier = Applier(client, store, Confirmation(client, store))
+        for _ in range(3):
+            with pytest.raises(OwnerGoneError):
                 await applier.apply(OWNER, service("llama", 0))
         assert len(asked) == 3
 

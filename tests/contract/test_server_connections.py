@@ -159,7 +159,7 @@ async def test_pipelined_requests_are_answered_in_order(server: ServerProcess) -
     assert answer.index(b'"completion_tokens":3') < answer.index(b'"completion_tokens":4')
 
 
-async def test_a_changed_secret_is_in_force_without_a_restart(tmp_path: Path) -> None:
+async def test_f56_a_changed_secret_is_in_force_without_a_restart(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.mkdir()
     (keys / "team-a").write_text("sk-old")

@@ -1,4 +1,4 @@
-"""A change whose replicas fail is taken back by itself, and nobody who sends requests notices."""
+"""F53: a change whose replicas fail is taken back by itself, and nobody who sends requests notices."""
 
 from __future__ import annotations
 

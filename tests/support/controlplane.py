@@ -10,7 +10,7 @@
 No kubelet runs, so pods stay Pending until the test writes their status: every rollout is scripted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,12 +24,13 @@ CRD_FILE = Path(__file__).parents[2] / "crds" / "llmservice.yaml"
 
 
 @contextmanager
-def control_plane(directory: Path) -> Iterator[ControlPlane]:
+def control_plane(directory: Path, etcd: Sequence[str] = ()) -> Iterator[ControlPlane]:
     """Run a control plane of its own below `directory`, on free loopback ports, that knows LLMServices.
 
-    Image volumes are on, as they are by default from Kubernetes 1.35.
+    Image volumes are on, as they are by default from Kubernetes 1.35. `etcd` are more flags of etcd's.
     """
     arguments = {
+        "etcd": etcd,
         "kube-apiserver": ["--feature-gates=ImageVolume=true"],
         "kube-controller-manager": [AUTOSCALER_PERIOD],
     }

@@ -18,7 +18,7 @@ SETTINGS: dict[str, Any] = {
 
 @asynccontextmanager
 async def running_operator(
-    kubeconfig: Path,
+    kubeconfig: Path | None,
     *namespaces: str,
     port: int | None = None,
     has_lease: bool = False,
@@ -27,8 +27,8 @@ async def running_operator(
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Run the operator for the given namespaces (none: all) while the body does; it is ready when the body starts.
 
-    With a Lease, which is in the first of the namespaces, it writes as soon as it leads. `profile` are fields of the
-    profile `cpu` beside those that the configuration has.
+    Without a kubeconfig it finds the API server as in a pod. With a Lease, which is in the first of the namespaces, it
+    writes as soon as it leads. `profile` are fields of the profile `cpu` beside those that the configuration has.
     """
     profiles = dict(configuration["profiles"])
     if profile:

@@ -1,10 +1,12 @@
 """Plays the node that a control plane alone lacks: jobs finish and pods become ready when the test says so."""
 
+import asyncio
 import contextlib
 import json
 from typing import Any
 
-from tests.support.api import Api, MissingError
+from tests.support.api import Api, MissingError, writes
+from tests.support.controlplane import ControlPlane
 
 Manifest = dict[str, Any]
 
@@ -150,6 +152,38 @@ async def serve(api: Api, name: str, replicas: int = 1) -> Manifest:
     await finish_warmup(api, name)
     await make_pods_ready(api, name, replicas)
     return await wait_condition(api, name, "Ready", "True")
+
+
+async def server_uids(api: Api, name: str) -> set[str]:
+    """Return the uids of the server pods of `name`."""
+    return {pod["metadata"]["uid"] for pod in await pods(api, name, "server")}
+
+
+async def begin_rollout(api: Api, name: str, edit: Manifest, replicas: int) -> set[str]:
+    """Take a new LLMService to Ready, then change it; return the uids of its pods once there is a new one beside
+    them.
+    """
+    await api.create(llmservice(name, replicas=replicas))
+    await serve(api, name, replicas)
+    before = await server_uids(api, name)
+    await api.merge("LLMService", name, edit)
+
+    async def has_begun() -> bool:
+        return len(await server_uids(api, name)) == replicas + 1
+
+    await api.eventually("a pod of the new revision", has_begun)
+    return before
+
+
+async def settled(plane: ControlPlane, api: Api) -> None:
+    """Wait until the operator has been quiet for a second: controllers report a last time after Ready."""
+
+    async def is_quiet() -> bool:
+        before = len(writes(plane, api.namespace))
+        await asyncio.sleep(1.0)
+        return len(writes(plane, api.namespace)) == before
+
+    await api.eventually("the operator is quiet", is_quiet)
 
 
 async def wait_condition(

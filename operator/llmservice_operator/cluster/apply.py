@@ -65,6 +65,8 @@ class Applier:
         self._proven: dict[str, tuple[str, str | None]] = {}
         self._refused: dict[tuple[Resource, str, str], _Refused] = {}
         self._owner_seen: dict[str, float] = {}
+        self._ending: set[str] = set()
+        """The uids of LLMServices in namespaces that are being deleted, which nobody can stop any more."""
 
     async def apply(self, owner: Manifest, manifest: Manifest) -> Applied:
         """See `interface.Cluster.apply`."""
@@ -88,6 +90,7 @@ class Applier:
     def forget(self, uid: str) -> None:
         """Drop what was proved about an object that is gone."""
         self._proven.pop(uid, None)
+        self._ending.discard(uid)
 
     async def _apply(self, owner: Manifest, resource: Resource, manifest: Manifest) -> Applied:
         meta = manifest["metadata"]
@@ -95,6 +98,7 @@ class Applier:
         self._raise_if_refused(resource, meta, body_hash)
         entry = self._store.get(resource, meta["namespace"], meta["name"])
         if entry is None:
+            self._raise_if_ending(owner)
             await self._raise_if_exists(owner, resource, manifest)
             await self._confirm_owner(owner)
             await self._send(owner, resource, _marked(manifest, body_hash), body_hash)
@@ -190,13 +194,20 @@ class Applier:
             ) from error
         except errors.ForbiddenError as error:
             if "being terminated" in error.message:
+                self._ending.add(owner["metadata"]["uid"])
                 raise OwnerGoneError(error.message) from error
-            reason = "QuotaExceeded" if "exceeded quota" in error.message else "RejectedByServer"
-            raise self._refusal(resource, meta, body_hash, reason, error.message, OUTSIDE_RETRY_SECONDS) from error
+            raise self._refusal(
+                resource, meta, body_hash, _reason(error), error.message, OUTSIDE_RETRY_SECONDS
+            ) from error
         self._refused.pop((resource, meta["namespace"], meta["name"]), None)
         entry = Entry.of(answer)
         self._proven[entry.uid] = (body_hash, entry.digest)
         self._store.put(resource, entry)
+
+    def _raise_if_ending(self, owner: Manifest) -> None:
+        meta = owner["metadata"]
+        if meta["uid"] in self._ending:
+            raise OwnerGoneError(f"namespace {meta['namespace']} is being deleted")
 
     async def _raise_if_exists(self, owner: Manifest, resource: Resource, manifest: Manifest) -> None:
         """Look whether an object of that name exists that our label-filtered watch cannot see."""
@@ -263,6 +274,12 @@ class Applier:
         self._refused[at] = _Refused(body_hash, refusal, self._clock() + retry_seconds, retry_seconds)
         logger.warning("refused", kind=resource.kind, namespace=meta["namespace"], name=meta["name"], reason=reason)
         return RefusedError(refusal, retry_seconds)
+
+
+def _reason(error: errors.ForbiddenError) -> str:
+    if error.missing_right is not None:
+        return "OperatorForbidden"
+    return "QuotaExceeded" if "exceeded quota" in error.message else "RejectedByServer"
 
 
 def _marked(manifest: Manifest, body_hash: str) -> Manifest:

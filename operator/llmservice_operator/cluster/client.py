@@ -192,6 +192,8 @@ class Client:
             raise errors.BusyError(f"{method} {path}: {type(failure).__name__}") from failure
         if error.retry_after_seconds is not None:
             self._limiter.close_for(error.retry_after_seconds)
+        if isinstance(error, errors.ForbiddenError) and error.missing_right is not None:
+            metrics.MISSING_RIGHTS.labels(*error.missing_right).inc()
         raise error
 
 

@@ -21,29 +21,38 @@ class Confirmation:
     def __init__(self, client: Client, store: Store):
         self._client = client
         self._store = store
-        self._listed: set[str] = set()
-        """Their uids."""
+        self._unseen: dict[str, list[Resource]] = {}
+        """The kinds that are still to be looked at, by the uid of the LLMService."""
 
     def doubt(self) -> None:
         """Take every LLMService there is for one that was only listed: some kind was listed for the first time."""
-        self._listed = {entry.uid for entry in self._store.all(LLMSERVICES)}
+        self._unseen = {entry.uid: [LLMSERVICES, *CHILDREN] for entry in self._store.all(LLMSERVICES)}
 
     async def confirm(self, owner: Manifest) -> None:
         """Read an LLMService and its children live, once, if it was only listed so far.
+
+        Where the API server is so slow that the time for a reconcile ends before that, the next one goes on from there:
+        what it decides from has in it what was read.
 
         Raises:
             OutdatedError: something is otherwise than it was listed; the store has it now.
             OwnerGoneError: the LLMService is not there any more.
         """
         meta = owner["metadata"]
-        if meta["uid"] not in self._listed:
-            return
-        is_news = await self._look_at_owner(owner)
-        for resource in CHILDREN:
-            is_news |= await self._look_at_children(Key(meta["namespace"], meta["name"]), resource)
-        self._listed.discard(meta["uid"])
+        unseen = self._unseen.get(meta["uid"], [])
+        is_news = False
+        while unseen:
+            is_news |= await self._look_at(owner, unseen[0])
+            del unseen[0]
+        self._unseen.pop(meta["uid"], None)
         if is_news:
             raise OutdatedError(f"LLMService {meta['namespace']}/{meta['name']} is not as it was listed")
+
+    async def _look_at(self, owner: Manifest, resource: Resource) -> bool:
+        if resource == LLMSERVICES:
+            return await self._look_at_owner(owner)
+        meta = owner["metadata"]
+        return await self._look_at_children(Key(meta["namespace"], meta["name"]), resource)
 
     async def _look_at_owner(self, owner: Manifest) -> bool:
         meta = owner["metadata"]

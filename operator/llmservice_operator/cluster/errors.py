@@ -1,7 +1,8 @@
 """What a request to the API server can end in, as types that callers act on."""
 
+import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 
 class ApiError(Exception):
@@ -34,8 +35,26 @@ class InvalidError(ApiError):
     """400 or 422: the body is refused and will be refused again."""
 
 
+class MissingRight(NamedTuple):
+    """What the operator's roles do not allow."""
+
+    verb: str
+    resource: str
+    """The plural with its group, as "deployments.apps"; a subresource follows a slash."""
+
+
 class ForbiddenError(ApiError):
     """403: rights, quota or an admission plug-in."""
+
+    @property
+    def missing_right(self) -> MissingRight | None:
+        """The right that is missing; None where quota or an admission plug-in refused."""
+        found = _MISSING_RIGHT.search(self.message)
+        if found is None:
+            return None
+        resource, slash, subresource = found["resource"].partition("/")
+        group = f".{found['group']}" if found["group"] else ""
+        return MissingRight(found["verb"], f"{resource}{group}{slash}{subresource}")
 
 
 class UnauthorizedError(ApiError):
@@ -50,6 +69,11 @@ class NotLeadingError(ApiError):
     """Not sent: another replica may hold the Lease by now."""
 
 
+_MISSING_RIGHT: Final = re.compile(
+    r'^(?:\S+(?: "[^"]*")? is forbidden: )?User "[^"]*" cannot (?P<verb>\S+) '
+    r'resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+)
+"""How the API server's authorizer words a refusal; it says the verb nowhere else."""
 LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
 
 _BY_STATUS: dict[int, type[ApiError]] = {

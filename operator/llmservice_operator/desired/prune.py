@@ -2,9 +2,8 @@
 it any more.
 """
 
-from llmservice_operator import names
 from llmservice_operator.children import Children
-from llmservice_operator.desired import model_facts, rollback
+from llmservice_operator.desired import model_facts, revisions, rollback
 from llmservice_operator.desired.cached_model import CachedModel
 from llmservice_operator.desired.replicas import is_autoscaled
 from llmservice_operator.desired.rollback import Choice
@@ -21,7 +20,7 @@ def surplus_jobs(cache: CachedModel | None, children: Children) -> list[Manifest
 def surplus_revisions(llmservice: LLMService, choice: Choice | None, children: Children) -> list[Manifest]:
     """Return the ControllerRevisions that are not kept any more."""
     gone = rollback.surplus(choice, children, llmservice.spec.rollout.revision_history_limit)
-    return [item for item in children.revisions if item["metadata"]["labels"].get(names.REVISION_LABEL) in gone]
+    return [item for item in children.revisions if revisions.name_of(item) in gone]
 
 
 def surplus_config_maps(wanted: list[Manifest], gone: list[Manifest], children: Children) -> list[Manifest]:

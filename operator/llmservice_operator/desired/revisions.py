@@ -54,6 +54,8 @@ class Revision:
     """The annotation `llmservice.dev/apply-update` that it knows of; another value applies what is pending."""
     rollback: str = ""
     """The annotation `llmservice.dev/rollback-to` that it knows of; another value takes it back."""
+    beyond: Manifest = field(default_factory=dict)
+    """What a newer operator has kept with it: data of a ControllerRevision cannot be changed, not even taken away."""
 
     @property
     def is_good(self) -> bool:
@@ -65,12 +67,18 @@ class Revision:
 
 
 _OUTCOME = TypeAdapter(Outcome)
+_DATA = {"template", "environment", "request", "prompts"}
 
 
 def of_children(children: Children) -> list[Revision]:
     """Return the revisions that are kept, the oldest first."""
     found = [_revision(manifest) for manifest in children.revisions]
     return sorted((item for item in found if item is not None), key=lambda item: (item.number, item.name))
+
+
+def name_of(manifest: Manifest) -> str:
+    """Return which revision a ControllerRevision keeps: by its name, for labels can be edited."""
+    return str(manifest["metadata"]["name"]).rpartition("-")[2]
 
 
 def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
@@ -98,6 +106,7 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
             "request": revision.request,
             # Not an empty one: data cannot be changed, and there are revisions from before there were prompts.
             **({"prompts": revision.prompts} if revision.prompts else {}),
+            **revision.beyond,
         },
     }
 
@@ -105,8 +114,7 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
 def _revision(manifest: Manifest) -> Revision | None:
     """Return what a ControllerRevision holds, or None where somebody has put something else into it."""
     metadata, data = manifest["metadata"], manifest.get("data")
-    name = metadata.get("labels", {}).get(names.REVISION_LABEL)
-    if name is None or not isinstance(data, dict) or not data.keys() >= {"template", "environment", "request"}:
+    if not isinstance(data, dict) or not data.keys() >= {"template", "environment", "request"}:
         return None
     annotations = metadata.get("annotations", {})
     annotation = annotations.get(names.OUTCOME_ANNOTATION)
@@ -115,7 +123,7 @@ def _revision(manifest: Manifest) -> Revision | None:
     except ValidationError:
         outcome = None
     return Revision(
-        name=name,
+        name=name_of(manifest),
         number=manifest["revision"],
         template=data["template"],
         environment=data["environment"],
@@ -125,4 +133,5 @@ def _revision(manifest: Manifest) -> Revision | None:
         request=data["request"],
         update=annotations.get(names.APPLIED_UPDATE_ANNOTATION, ""),
         rollback=annotations.get(names.KNOWN_ROLLBACK_ANNOTATION, ""),
+        beyond={name: value for name, value in data.items() if name not in _DATA},
     )

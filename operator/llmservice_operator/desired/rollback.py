@@ -78,6 +78,7 @@ def choose(
         request=updates.request(llmservice) if known is None else known.request,
         update=updates.asked_for(llmservice),
         rollback=by_hand.known,
+        beyond={} if known is None else known.beyond,
     )
     back_to = by_hand.revision or (before if wanted.is_rejected and _takes_back(llmservice) else None)
     # Going back takes the same way: where the new replicas took the place of old ones, these take it again.

@@ -146,4 +146,6 @@ def _refused(reason: str, message: str) -> Trouble:
         return Trouble(Reason.QUOTA_EXCEEDED, f"Free or raise the namespace's quota: {said}")
     if reason == Reason.CHILD_NAME_CONFLICT:
         return Trouble(Reason.CHILD_NAME_CONFLICT, said)
+    if reason == Reason.OPERATOR_FORBIDDEN:
+        return Trouble(Reason.OPERATOR_FORBIDDEN, f"Give the operator its right back, as deploy/ has it: {said}")
     return Trouble(Reason.REJECTED_BY_SERVER, f"Correct the spec: {said}")

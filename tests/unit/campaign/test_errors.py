@@ -19,6 +19,7 @@ NOT_PLAYED = {
     Reason.POD_SECURITY_DENIED,  # Our pods keep to the strictest level, whatever the spec asks for.
     Reason.MODEL_TOO_LARGE,  # The campaign's profiles serve the fake engine, which loads no model.
     Reason.REVISION_NOT_KEPT,  # It is an annotation's.
+    Reason.OPERATOR_FORBIDDEN,  # It is about the roles of the operator.
     Reason.WARMUP_TIMED_OUT,  # The shortest time limit is a minute.
 }
 

@@ -221,6 +221,27 @@ def test_a_revision_whose_files_went_with_their_volume_is_not_gone_back_to() -> 
     assert target(SECOND, replace(failing, claims=(claim,))) != live(before)
 
 
+def test_a_revision_that_lost_its_labels_is_known_by_its_name_and_gets_them_back() -> None:
+    before = serving(FIRST, SETTINGS)
+    (revision,) = before.revisions
+    bare = {field: value for field, value in revision["metadata"].items() if field != "labels"}
+    edited = replace(before, revisions=({**revision, "metadata": bare},))
+    # A change that makes no other pods, so that what the revision was rendered from is not what is asked for now.
+    scaled = make_llmservice(generation=2, replicas=3)
+    wanted = manifest_of(desired(scaled, edited, SETTINGS, NOW).manifests, "ControllerRevision")
+    assert wanted["metadata"]["labels"] == revision["metadata"]["labels"]
+    assert wanted["data"] == revision["data"]
+
+
+def test_what_a_newer_operator_keeps_with_a_revision_is_left_with_it() -> None:
+    before = serving(FIRST, SETTINGS)
+    (revision,) = before.revisions
+    request = {**revision["data"]["request"], "newer": 1}
+    newer = {**revision, "data": {**revision["data"], "request": request, "newer": {"than": "this"}}}
+    wanted = desired(FIRST, replace(before, revisions=(newer,)), SETTINGS, NOW).manifests
+    assert manifest_of(wanted, "ControllerRevision")["data"] == newer["data"]
+
+
 def test_revisions_beyond_the_limit_go_with_their_configuration() -> None:
     def limited(length: int) -> LLMService:
         return make_llmservice(engine={"maxModelLen": length}, rollout={"revisionHistoryLimit": 1})

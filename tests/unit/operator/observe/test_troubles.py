@@ -410,6 +410,7 @@ def test_a_volume_that_cannot_be_made_says_why(words: str, kind: str, reason: st
     [
         ("ChildNameConflict", "ConfigurationValid"),
         ("RejectedByServer", "ConfigurationValid"),
+        ("OperatorForbidden", "ConfigurationValid"),
         ("QuotaExceeded", "Scheduled"),
     ],
 )
