@@ -134,7 +134,7 @@ async def _report(cluster: Cluster, owner: Manifest, status: Manifest) -> None:
         for notice in transitions.notices(owner.get("status", {}), status):
             cluster.record(owner, notice)
             log = logger.warning if notice.type == "Warning" else logger.info
-            log("condition changed", condition=notice.action, reason=notice.reason, message=notice.message)
+            log("event recorded", action=notice.action, reason=notice.reason, message=notice.message)
 
 
 def _forget_drift(status: Manifest, now: datetime) -> float | None:

@@ -56,14 +56,14 @@ async def test_a_condition_that_turns_is_logged_once_with_its_llmservice() -> No
     with capture_logs([merge_contextvars]) as logged:
         await run(cluster)
         await run(cluster)
-    (line,) = (entry for entry in logged if entry.get("condition") == "ConfigurationValidFalse")
+    (line,) = (entry for entry in logged if entry.get("action") == "ConfigurationValidFalse")
     manifest = cluster.llmservice(KEY)
     assert manifest is not None
     assert "'absent'" in line.pop("message")
     assert line == {
-        "event": "condition changed",
+        "event": "event recorded",
         "log_level": "warning",
-        "condition": "ConfigurationValidFalse",
+        "action": "ConfigurationValidFalse",
         "reason": "ProfileNotFound",
         "llmservice": "default/llama",
         "uid": manifest["metadata"]["uid"],
