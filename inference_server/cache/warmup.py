@@ -21,7 +21,8 @@ from inference_server.cache.failures import WarmupFailure
 from inference_server.cache.listing import Listing, metadata_files, weight_files
 from inference_server.cache.progress import Reporter
 from inference_server.cache.remote import Remote
-from inference_server.cache.volume import Manifest
+from inference_server.cache.sweep import sweep
+from inference_server.cache.volume import Manifest, Occupancy
 from inference_server.checkpoint.digest import digest_of
 from inference_server.checkpoint.shape import ModelShape, model_shape
 from inference_server.checkpoint.validation import (
@@ -97,6 +98,20 @@ def warm_up(settings: Settings, reporter: Reporter) -> Verdict:
     commit = remote.commit()
     reporter.model(ref=remote.name, revision=commit)
     raw = remote.folder(root) / commit
+    with volume.occupied(root) as occupancy:
+        if settings.cache_keep is None:
+            volume.mark_shared(root)
+        try:
+            return _filled(settings, remote, raw, reporter)
+        except WarmupFailure as failure:
+            if failure.reason != "CacheFull" or not _made_room(settings, raw, occupancy):
+                raise
+        return _filled(settings, remote, raw, reporter)
+
+
+def _filled(settings: Settings, remote: Remote, raw: Path, reporter: Reporter) -> Verdict:
+    """Bring what is missing, unless it is all there."""
+    root = settings.cache_dir
     if present := _present(settings, raw):
         return present
     with volume.writing(root), volume.locked(raw.parent, lambda: reporter.waiting(volume.partial_folder(raw))):
@@ -108,6 +123,14 @@ def warm_up(settings: Settings, reporter: Reporter) -> Verdict:
             with remote.opened(raw, reporter) as listing:
                 downloaded = download(settings, remote, listing, raw, reporter)
         return _quantized(settings, raw, downloaded, reporter)
+
+
+def _made_room(settings: Settings, raw: Path, occupancy: Occupancy) -> bool:
+    """Remove what nobody needs; return whether there was any. What a shared volume holds, others may need."""
+    if settings.cache_keep is None:
+        return False
+    with volume.writing(settings.cache_dir), occupancy.alone() as is_alone:
+        return is_alone and sweep(settings.cache_dir, settings.kept, filling=raw) > 0
 
 
 def download(settings: Settings, remote: Remote, listing: Listing, raw: Path, reporter: Reporter) -> Manifest:

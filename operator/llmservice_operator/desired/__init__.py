@@ -21,6 +21,7 @@ from llmservice_operator.desired.revisions import controller_revision
 from llmservice_operator.desired.rollback import Choice, can_load, choose, good_revisions
 from llmservice_operator.desired.service import service
 from llmservice_operator.desired.service_account import service_account
+from llmservice_operator.desired.sweep import sweep
 from llmservice_operator.desired.warmup import warmup
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
@@ -34,8 +35,8 @@ class Desired:
     """What to write, in order: the hand-over of replicas, the manifests, the deletions."""
 
     manifests: tuple[Manifest, ...] = ()
-    """Complete bodies for server-side apply: NetworkPolicies, ServiceAccount, PVC, ConfigMaps, Job, ControllerRevision,
-    Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget.
+    """Complete bodies for server-side apply: NetworkPolicies, ServiceAccount, PVC, ConfigMaps, Jobs,
+    ControllerRevision, Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget.
     """
     replicas_handover: Manifest | None = None
     """A partial Deployment for the second field manager, to be applied before the Deployment itself."""
@@ -58,7 +59,6 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     values = effective(llmservice, profile, settings)
     cache = cached_model(llmservice, values, children)
     facts = served_model(llmservice, cache, children)
-    volumes = [] if cache is None or cache.is_shared else [persistent_volume_claim(llmservice, values, cache)]
     jobs = warmup(llmservice, values, cache, children, now)
     # Without a model on a volume, or with one that does not fit, no pod could load it, so none may ask for a GPU: what
     # runs goes on. Whoever suspends asks for no pod, and is not kept waiting.
@@ -66,6 +66,8 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     choice = None
     if facts is not None and not is_held_back:
         choice = choose(llmservice, values, facts, cache, settings, children, now)
+    swept = sweep(llmservice, values, cache, choice, children, now)
+    volumes = [] if cache is None or cache.is_shared else [persistent_volume_claim(llmservice, values, cache, swept)]
     configuration = [] if choice is None else _config_maps(llmservice, choice, children)
     kept = [] if choice is None else [controller_revision(llmservice, choice.wanted)]
     replicas = fixed_replicas(llmservice, children, can_load=choice is not None and can_load(choice.target, cache))
@@ -83,6 +85,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
             *volumes,
             *configuration,
             *jobs.manifests,
+            *swept.manifests,
             *kept,
             *deployments,
             service(llmservice),
@@ -93,6 +96,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
         deletions=prune.not_going(
             [
                 *jobs.deletions,
+                *swept.deletions,
                 *outdated,
                 *prune.surplus_config_maps(configuration, outdated, children),
                 *prune.surplus_claims(llmservice, cache, children),
@@ -101,7 +105,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
                 *prune.surplus_network_policies(policies, children),
             ]
         ),
-        wake_after_seconds=earliest(jobs.wake_after_seconds, *_rollout_seconds(choice)),
+        wake_after_seconds=earliest(jobs.wake_after_seconds, swept.wake_after_seconds, *_rollout_seconds(choice)),
     )
 
 

@@ -157,12 +157,13 @@ def retry_at(cache: CachedModel, pods: tuple[Manifest, ...]) -> datetime | None:
         return None
     if is_true(cache.job, "Failed"):
         wait = RETRY_SOON if failure(cache.job, pods).reason in SHORT_LIVED else RETRY_AFTER
-        return _turned_at(cache.job, "Failed") + wait
+        return turned_at(cache.job, "Failed") + wait
     wait = RETRY_SOON if cache.mismatch is None else RETRY_AFTER
-    return _turned_at(cache.job, "Complete") + wait if is_true(cache.job, "Complete") else None
+    return turned_at(cache.job, "Complete") + wait if is_true(cache.job, "Complete") else None
 
 
-def _turned_at(job: Manifest, kind: str) -> datetime:
+def turned_at(job: Manifest, kind: str) -> datetime:
+    """Return when a condition of a Job became what it is."""
     return datetime.fromisoformat(condition(job, kind)["lastTransitionTime"])
 
 
@@ -210,7 +211,7 @@ def _kept(records: dict[str, Verdict], needed: set[str]) -> dict[str, Verdict]:
     """Return the newest few of the verdicts, those in use never left out, in their order."""
     others = [key for key in records if key not in needed]
     room = max(0, KEPT_VERDICTS - len(needed & records.keys()))
-    kept = needed | set(others[len(others) - room :] if room else ())
+    kept = needed | set(others[max(0, len(others) - room) :])
     return {key: value for key, value in records.items() if key in kept}
 
 

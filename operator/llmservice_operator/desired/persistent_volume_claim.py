@@ -4,12 +4,13 @@ from llmservice_operator import names
 from llmservice_operator.desired.cached_model import CachedModel
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.quantities import canonical, larger
+from llmservice_operator.desired.sweep import Sweep
 from llmservice_operator.diagnosis import verdict
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
 
-def persistent_volume_claim(llmservice: LLMService, values: Effective, cache: CachedModel) -> Manifest:
+def persistent_volume_claim(llmservice: LLMService, values: Effective, cache: CachedModel, swept: Sweep) -> Manifest:
     """Return the PVC that keeps the model's files.
 
     A retained one has no owner, so that it outlives its LLMService and is taken up again by name. What cannot be
@@ -18,8 +19,13 @@ def persistent_volume_claim(llmservice: LLMService, values: Effective, cache: Ca
     """
     owned = llmservice.spec.cache.reclaim_policy == "Delete"
     metadata = names.metadata(llmservice, name=cache.claim, owned=owned)
-    if cache.records:
-        metadata["annotations"] = {names.CACHED_ANNOTATION: verdict.annotation(cache.records)}
+    annotations = {}
+    if swept.records:
+        annotations[names.CACHED_ANNOTATION] = verdict.annotation(swept.records)
+    if swept.leftovers:
+        annotations[names.LEFTOVERS_ANNOTATION] = " ".join(swept.leftovers)
+    if annotations:
+        metadata["annotations"] = annotations
     live = cache.volume["spec"] if cache.volume else {}
     spec: Manifest = {
         "accessModes": live.get("accessModes") or [values.access_mode],

@@ -9,18 +9,20 @@ from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.placement import claim_labels, placement
 from llmservice_operator.desired.pod_security import container_security, literal, pod_security
 from llmservice_operator.desired.quantities import canonicals
+from llmservice_operator.desired.sweep import needed
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
 INCURABLE_EXIT_CODES = [65, 78]
 """A failure that repeating cannot cure, and a bad configuration."""
+_KEPT = "LLMSERVICE_CACHE_KEEP"
 
 
 def warmup_job(llmservice: LLMService, values: Effective, cache: CachedModel, children: Children) -> Manifest:
     """Return the Job that leaves the model of `cache.key` on the volume.
 
     A Job's template cannot be changed. So a Job that is there keeps the image it was made with, which the key leaves
-    out on purpose.
+    out on purpose, and the list of what is needed on the volume beside its own model.
     """
     job = names.warmup_job(llmservice.name, cache.key)
     template = {
@@ -39,8 +41,10 @@ def warmup_job(llmservice: LLMService, values: Effective, cache: CachedModel, ch
     metadata["labels"][names.REVISION_LABEL] = names.short_hash(spec)
     if cache.volume is not None:
         metadata["annotations"] = {names.VOLUME_UID_ANNOTATION: cache.volume["metadata"]["uid"]}
-    # Only after hashing: the image is not part of what makes two Jobs differ.
-    template["spec"]["containers"][0]["image"] = _image(values, cache.job)
+    # Only after hashing: they are not part of what makes two Jobs differ.
+    container = template["spec"]["containers"][0]
+    container["image"] = _image(values, cache.job)
+    container["env"] += _kept(cache, children)
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
@@ -113,6 +117,20 @@ def _environment(llmservice: LLMService, values: Effective) -> list[Manifest]:
     }
     given: list[Manifest] = [{"name": name, "value": literal(value)} for name, value in variables.items()]
     return [*given, *wanted.secrets]
+
+
+def _kept(cache: CachedModel, children: Children) -> list[Manifest]:
+    """Return the variable with the folders that are needed, by which a warm-up without room knows what may go.
+
+    Nobody can say that of a volume that is somebody else's.
+    """
+    if cache.job is not None:
+        live: list[Manifest] = cache.job["spec"]["template"]["spec"]["containers"][0].get("env", [])
+        return [variable for variable in live if variable["name"] == _KEPT]
+    if cache.is_shared:
+        return []
+    known = needed(cache, children) | {said.path for said in cache.records.values()}
+    return [{"name": _KEPT, "value": ",".join(sorted(known))}]
 
 
 def _image(values: Effective, live: Manifest | None) -> str:

@@ -3,6 +3,7 @@
 from llmservice_operator.conditions import ConditionType, Reason
 from llmservice_operator.desired.cached_model import CachedModel
 from llmservice_operator.desired.model_facts import ModelFacts
+from llmservice_operator.desired.sweep import complaint
 from llmservice_operator.manifest import is_true
 from llmservice_operator.observe.finding import Finding, bad, unknown
 from llmservice_operator.observe.progress import warmup_phase
@@ -34,7 +35,7 @@ def _there(situation: Situation, cache: CachedModel, facts: ModelFacts) -> Findi
     is_fresh = record is not None and record.outcome == "Downloaded"
     reason = Reason.DOWNLOADED if is_fresh else Reason.ALREADY_PRESENT
     place = f"{facts.ref} at {facts.commit} is on PersistentVolumeClaim {cache.claim}"
-    return Finding("True", reason, place + _ignored_size(situation, cache))
+    return Finding("True", reason, place + _ignored_size(situation, cache) + _unswept(situation))
 
 
 def _ignored_size(situation: Situation, cache: CachedModel) -> str:
@@ -44,6 +45,12 @@ def _ignored_size(situation: Situation, cache: CachedModel) -> str:
         return ""
     there: str = cache.volume["spec"]["resources"]["requests"]["storage"]
     return f"; spec.cache.size {wanted} is ignored: it has {there}" if amount(wanted) < amount(there) else ""
+
+
+def _unswept(situation: Situation) -> str:
+    """Return the end of the message when room is taken by what nobody needs."""
+    advice = complaint(situation.children)
+    return "" if advice is None else f"; what is not needed any more could not be removed: {advice}"
 
 
 def _on_the_way(situation: Situation, cache: CachedModel) -> Finding:

@@ -181,6 +181,21 @@ def test_only_a_few_verdicts_are_remembered_and_the_one_in_use_is_never_forgotte
     assert list(found.records) == [key.key, "other-6", "other-7", "other-8"]
 
 
+@pytest.mark.parametrize("count", range(1, KEPT_VERDICTS + 1))
+def test_as_few_verdicts_as_are_remembered_are_all_kept(count: int) -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(), settings)
+    records = {f"other-{number}": verdict.Verdict.model_validate(VERDICT) for number in range(count)}
+    annotations = {names.CACHED_ANNOTATION: verdict.annotation(records)}
+    claim = {**children.claims[0], "metadata": {**children.claims[0]["metadata"], "annotations": annotations}}
+    edited, profile = make_llmservice(repo="google/gemma-3-1b"), settings.profile("default")
+    assert profile is not None
+    alone = children_of(claim)
+    found = cached_model(edited, effective(edited, profile, settings), alone)
+    assert found is not None
+    assert list(found.records) == list(records)
+
+
 def test_no_replica_waits_in_vain_for_files_that_went_with_their_volume() -> None:
     llmservice, settings = make_llmservice(), make_settings()
     children = serving(llmservice, settings)
