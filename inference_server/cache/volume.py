@@ -10,6 +10,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -29,6 +30,9 @@ OCCUPIED = ".occupied"
 SHARED = ".shared"
 """In the root: that other LLMServices than its own have filled the volume, so that nobody knows what they need."""
 LOCK_POLL_SECONDS = 0.5
+FULL = (errno.ENOSPC, errno.EDQUOT)
+OVERHEAD = 0.06
+"""Of a volume's size, what a file system keeps for itself: 2 to 5 % with ext4 and XFS, and a little to spare."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +168,22 @@ def writing(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise WarmupFailure("CacheFull", f"enlarge the cache: it ran full, {room(root)}") from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
             text = f"make the cache volume writable: {error.filename or 'it'}: {error.strerror}"
             raise WarmupFailure("VolumeUnusable", text) from error
+        raise
+
+
+@contextmanager
+def filling(root: Path, left: Callable[[], int], parts: str) -> Iterator[None]:
+    """Say of a volume that runs full what would have been enough; `left` returns the bytes that are still to come."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise _full(root, left(), parts) from error
         raise
 
 
@@ -178,9 +193,15 @@ def check_space(root: Path, needed_bytes: int, parts: str) -> None:
     Raises:
         WarmupFailure: `needed_bytes` more are needed than the volume has left.
     """
+    if needed_bytes > shutil.disk_usage(root).free:
+        raise _full(root, needed_bytes, parts)
+
+
+def _full(root: Path, needed_bytes: int, parts: str) -> WarmupFailure:
     usage = shutil.disk_usage(root)
-    if needed_bytes > usage.free:
-        raise WarmupFailure("CacheFull", f"enlarge the cache: {parts} needs {_gib(needed_bytes)}, {room(root)}")
+    enough = (usage.total - usage.free + needed_bytes) * (1 + OVERHEAD)
+    text = f"enlarge the cache to {math.ceil(enough / 2**30)}Gi: {parts} needs {_gib(needed_bytes)} more, {room(root)}"
+    return WarmupFailure("CacheFull", text)
 
 
 def room(root: Path) -> str:

@@ -6,6 +6,7 @@ says so without importing torch; run twice at once, the second waits for the fir
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from dataclasses import asdict, dataclass
@@ -151,7 +152,12 @@ def download(settings: Settings, remote: Remote, listing: Listing, raw: Path, re
         missing_bytes = max(0, raw_bytes - present) + max(0, quantized - listing.passing_bytes)
         volume.check_space(settings.cache_dir, missing_bytes, parts)
         reporter.downloading(raw_bytes)
-        sha256 |= fetch(remote, listing, weights, partial, reporter.bytes_done)
+
+        def left() -> int:
+            return max(0, raw_bytes - volume.folder_size(partial)) + quantized
+
+        with volume.filling(settings.cache_dir, left, parts):
+            sha256 |= fetch(remote, listing, weights, partial, reporter.bytes_done)
         check_weights(partial)
         remove_code(partial)
         return volume.publish(raw, listing.commit, digest_of(sha256), own_quantization(config))
@@ -178,9 +184,26 @@ def _quantized(settings: Settings, raw: Path, downloaded: Manifest, reporter: Re
     if method == downloaded.quantization:
         return _verdict("Downloaded", settings, raw, raw, downloaded)
     folder = _quantized_folder(settings, raw, method)
+    partial = volume.partial_folder(folder)
     reporter.quantizing()
     options = quantization.settings_of(method, settings.compute_dtype, settings.double_quant)
-    quantization.quantize(raw, volume.partial_folder(folder), options, reporter.quantized)
+    raw_bytes = sum(size for name, size in downloaded.sizes.items() if name.endswith(".safetensors"))
+    expected = quantization.expected_size(read_config(raw), raw_bytes, method)
+    parts = f"{settings.model_name} quantized to {method}"
+    # What an earlier try left cannot be taken up again.
+    shutil.rmtree(partial, ignore_errors=True)
+    volume.check_space(settings.cache_dir, expected, parts)
+
+    def left() -> int:
+        # What it comes to is an estimate: where that was too low, a little more.
+        return max(expected // 10, expected - volume.folder_size(partial))
+
+    try:
+        with volume.filling(settings.cache_dir, left, parts):
+            quantization.quantize(raw, partial, options, reporter.quantized)
+    except (WarmupFailure, OSError):
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     manifest = volume.publish(folder, downloaded.commit, downloaded.digest, method)
     return _verdict("Downloaded", settings, raw, folder, manifest)
 

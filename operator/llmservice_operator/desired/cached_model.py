@@ -21,6 +21,7 @@ from llmservice_operator.diagnosis.model_shape import ModelShape
 from llmservice_operator.diagnosis.verdict import Failure, Verdict
 from llmservice_operator.manifest import Manifest, condition, is_being_deleted, is_true, named
 from llmservice_operator.schema import LLMService
+from llmservice_operator.schema.quantity import amount
 
 KEPT_VERDICTS = 4
 """Verdicts remembered in a PVC: going back to an earlier model needs no warm-up, and the annotation stays under 4
@@ -150,14 +151,18 @@ def failure(job: Manifest, pods: tuple[Manifest, ...]) -> Failure:
 def retry_at(cache: CachedModel, pods: tuple[Manifest, ...]) -> datetime | None:
     """Return when the Job is made anew, or None when it is under way or its verdict is known.
 
+    Where it found too little room and there is more by now, that is at once.
+
     A Job can succeed and its verdict be lost, with its pod: then another one finds all files there and says so. Files
     with another digest than the one asked for may be of a branch or a folder that has moved since.
     """
     if cache.job is None or cache.facts is not None:
         return None
     if is_true(cache.job, "Failed"):
-        wait = RETRY_SOON if failure(cache.job, pods).reason in SHORT_LIVED else RETRY_AFTER
-        return turned_at(cache.job, "Failed") + wait
+        reason = failure(cache.job, pods).reason
+        if reason == "CacheFull" and _has_grown(cache.job, cache.volume):
+            return turned_at(cache.job, "Failed")
+        return turned_at(cache.job, "Failed") + (RETRY_SOON if reason in SHORT_LIVED else RETRY_AFTER)
     wait = RETRY_SOON if cache.mismatch is None else RETRY_AFTER
     return turned_at(cache.job, "Complete") + wait if is_true(cache.job, "Complete") else None
 
@@ -165,6 +170,28 @@ def retry_at(cache: CachedModel, pods: tuple[Manifest, ...]) -> datetime | None:
 def turned_at(job: Manifest, kind: str) -> datetime:
     """Return when a condition of a Job became what it is."""
     return datetime.fromisoformat(condition(job, kind)["lastTransitionTime"])
+
+
+def capacity(volume: Manifest) -> str:
+    """Return the size that a PVC has; the one it asks for while it has none."""
+    size: str = (
+        volume.get("status", {}).get("capacity", {}).get("storage")
+        or volume["spec"]["resources"]["requests"]["storage"]
+    )
+    return size
+
+
+def _has_grown(job: Manifest, volume: Manifest | None) -> bool:
+    """Whether a volume became larger after a Job was made, or will when the next pod mounts it."""
+    before = job["metadata"].get("annotations", {}).get(names.VOLUME_SIZE_ANNOTATION)
+    if volume is None or before is None:
+        return False
+    if amount(capacity(volume)) > amount(before):
+        return True
+    pending = condition(volume, "FileSystemResizePending")
+    return pending.get("status") == "True" and pending.get("lastTransitionTime", "") > str(
+        condition(job, "Failed")["lastTransitionTime"]
+    )
 
 
 def _volume_hash(llmservice: LLMService, values: Effective) -> str | None:

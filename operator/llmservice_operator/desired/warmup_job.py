@@ -3,7 +3,7 @@
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts
-from llmservice_operator.desired.cached_model import CachedModel
+from llmservice_operator.desired.cached_model import CachedModel, capacity
 from llmservice_operator.desired.download import download
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.placement import claim_labels, placement
@@ -40,7 +40,10 @@ def warmup_job(llmservice: LLMService, values: Effective, cache: CachedModel, ch
     metadata = names.metadata(llmservice, name=job, component=names.WARMUP)
     metadata["labels"][names.REVISION_LABEL] = names.short_hash(spec)
     if cache.volume is not None:
-        metadata["annotations"] = {names.VOLUME_UID_ANNOTATION: cache.volume["metadata"]["uid"]}
+        metadata["annotations"] = {
+            names.VOLUME_UID_ANNOTATION: cache.volume["metadata"]["uid"],
+            **_size(cache.volume, cache.job),
+        }
     # Only after hashing: they are not part of what makes two Jobs differ.
     container = template["spec"]["containers"][0]
     container["image"] = _image(values, cache.job)
@@ -131,6 +134,15 @@ def _kept(cache: CachedModel, children: Children) -> list[Manifest]:
         return []
     known = needed(cache, children) | {said.path for said in cache.records.values()}
     return [{"name": _KEPT, "value": ",".join(sorted(known))}]
+
+
+def _size(volume: Manifest, live: Manifest | None) -> dict[str, str]:
+    """Return the annotation with the size that the volume has when the Job is made."""
+    made_with = {names.VOLUME_SIZE_ANNOTATION: capacity(volume)}
+    if live is None:
+        return made_with
+    annotations = live["metadata"].get("annotations", {})
+    return {name: annotations[name] for name in made_with if name in annotations}
 
 
 def _image(values: Effective, live: Manifest | None) -> str:
