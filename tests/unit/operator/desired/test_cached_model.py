@@ -152,6 +152,24 @@ def test_a_volume_grows_only_once_it_is_bound() -> None:
         assert spec["resources"] == {"requests": {"storage": size}}
 
 
+@pytest.mark.parametrize(
+    ("asked_for", "size"),
+    [
+        pytest.param("15Gi", "15Gi", id="less, and more than it has"),
+        pytest.param("10Gi", "20Gi", id="as much as it has"),
+        pytest.param("5Gi", "20Gi", id="less than it has"),
+        pytest.param("30Gi", "30Gi", id="more"),
+    ],
+)
+def test_a_growth_that_did_not_come_can_be_given_up(asked_for: str, size: str) -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(cache={"size": "20Gi"}), settings)
+    children.claims[0]["status"]["capacity"] = {"storage": "10Gi"}
+    edited = make_llmservice(cache={"size": asked_for})
+    claim = wanted(edited, children, settings, "PersistentVolumeClaim")
+    assert claim["spec"]["resources"] == {"requests": {"storage": size}}
+
+
 def test_another_storage_class_is_another_volume_beside_the_old_one() -> None:
     settings = make_settings()
     children = serving(make_llmservice(), settings)
