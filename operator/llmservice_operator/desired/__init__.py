@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from llmservice_operator.children import Children
-from llmservice_operator.desired import config_map, prune, verification
-from llmservice_operator.desired.cached_model import cached_model, served_model
+from llmservice_operator.desired import config_map, model_facts, prune, verification
+from llmservice_operator.desired.cached_model import CachedModel, cached_model, served_model
 from llmservice_operator.desired.configuration import problems
 from llmservice_operator.desired.deployment import deployment
 from llmservice_operator.desired.effective import effective
@@ -17,7 +17,7 @@ from llmservice_operator.desired.network_policies import network_policies
 from llmservice_operator.desired.persistent_volume_claim import persistent_volume_claim
 from llmservice_operator.desired.pod_disruption_budget import pod_disruption_budget
 from llmservice_operator.desired.replicas import fixed_replicas, is_autoscaled, replicas_handover
-from llmservice_operator.desired.revisions import controller_revision
+from llmservice_operator.desired.revisions import Revision, controller_revision
 from llmservice_operator.desired.rollback import Choice, can_load, choose, good_revisions
 from llmservice_operator.desired.service import service
 from llmservice_operator.desired.service_account import service_account
@@ -69,7 +69,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     swept = sweep(llmservice, values, cache, choice, children, now)
     volumes = [] if cache is None or cache.is_shared else [persistent_volume_claim(llmservice, values, cache, swept)]
     configuration = [] if choice is None else _config_maps(llmservice, choice, children)
-    kept = [] if choice is None else [controller_revision(llmservice, choice.wanted)]
+    kept = [] if choice is None else [_kept(llmservice, choice.wanted, cache)]
     replicas = fixed_replicas(llmservice, children, can_load=choice is not None and can_load(choice.target, cache))
     deployments = (
         [] if choice is None else [deployment(llmservice, choice.target.template, choice.strategy.manifest, replicas)]
@@ -121,6 +121,11 @@ def _config_maps(llmservice: LLMService, choice: Choice, children: Children) -> 
         found.append(config_map.of_data(llmservice, choice.target.prompts))
         found.append(verification.proven(llmservice, good_revisions(choice, children)))
     return found
+
+
+def _kept(llmservice: LLMService, revision: Revision, cache: CachedModel | None) -> Manifest:
+    facts = model_facts.of_template(revision.template)
+    return controller_revision(llmservice, revision, cache.shapes.get(facts.key) if cache and facts else None)
 
 
 def _rollout_seconds(choice: Choice | None) -> list[float]:

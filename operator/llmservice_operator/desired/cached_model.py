@@ -17,7 +17,7 @@ from llmservice_operator.desired.download import Download, download
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.diagnosis import verdict
-from llmservice_operator.diagnosis.model_shape import ModelShape
+from llmservice_operator.diagnosis.model_shape import ModelShape, of_text
 from llmservice_operator.diagnosis.verdict import Failure, Verdict
 from llmservice_operator.manifest import Manifest, condition, is_being_deleted, is_true, named
 from llmservice_operator.schema import LLMService
@@ -84,7 +84,7 @@ def cached_model(llmservice: LLMService, values: Effective, children: Children) 
         facts=None if found is None or is_other else _facts(llmservice, key, claim, uid(volume), found),
         mismatch=found if is_other else None,
         download=wanted,
-        shapes={key: said.shape for key, said in known.items() if said.shape is not None},
+        shapes=_kept_shapes(children) | {key: said.shape for key, said in known.items() if said.shape is not None},
     )
 
 
@@ -232,6 +232,17 @@ def _in_use(live: ModelFacts | None, claim: str, volume: str) -> dict[str, Verdi
         return {live.key: Verdict.model_validate({"outcome": "AlreadyPresent", **fields})}
     except ValidationError:
         return {}
+
+
+def _kept_shapes(children: Children) -> dict[str, ModelShape]:
+    """Return what the revisions remember of their models, by warm-up key: it outlasts the Job of a shared cache."""
+    found: dict[str, ModelShape] = {}
+    for revision in children.revisions:
+        facts = model_facts.of_template(revision.get("data", {}).get("template", {}))
+        shape = of_text(revision["metadata"].get("annotations", {}).get(names.SHAPE_ANNOTATION))
+        if facts is not None and shape is not None:
+            found[facts.key] = shape
+    return found
 
 
 def _kept(records: dict[str, Verdict], needed: set[str]) -> dict[str, Verdict]:
