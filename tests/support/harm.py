@@ -165,7 +165,7 @@ def _of_container(name: str, container: Manifest, allowed: Allowed) -> Iterator[
     yield from _surplus("mount", [item["mountPath"] for item in container["volumeMounts"]], _MOUNTS)
     sources = [source["configMapRef"]["name"] for source in container.get("envFrom", ())]
     yield from (f"takes variables from {source}" for source in sources if not source.startswith(f"{name}-config-"))
-    plain = {item["name"]: item["value"] for item in container.get("env", ()) if "valueFrom" not in item}
+    plain = {item["name"]: item.get("value", "") for item in container.get("env", ()) if "valueFrom" not in item}
     yield from _of_variables(plain)
     yield from (f"expands {text}" for text in plain.values() if "$(" in text.replace("$$", ""))
     for source in (item["valueFrom"] for item in container.get("env", ()) if "valueFrom" in item):

@@ -133,7 +133,8 @@ def _kept(cache: CachedModel, children: Children) -> list[Manifest]:
     if cache.is_shared:
         return []
     known = needed(cache, children) | {said.path for said in cache.records.values()}
-    return [{"name": _KEPT, "value": ",".join(sorted(known))}]
+    # As the API server keeps it: an empty value is none.
+    return [{"name": _KEPT, "value": ",".join(sorted(known))} if known else {"name": _KEPT}]
 
 
 def _size(volume: Manifest, live: Manifest | None) -> dict[str, str]:

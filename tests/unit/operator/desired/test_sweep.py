@@ -54,7 +54,7 @@ def recorded(wanted: Desired) -> list[str]:
 
 def kept(job: Manifest) -> list[str]:
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    (keep,) = [item["value"] for item in container["env"] if item["name"] == "LLMSERVICE_CACHE_KEEP"]
+    (keep,) = [item.get("value", "") for item in container["env"] if item["name"] == "LLMSERVICE_CACHE_KEEP"]
     return keep.split(",") if keep else []
 
 
