@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts
+from llmservice_operator.desired.cache_pod import cache_pod
 from llmservice_operator.desired.cached_model import CachedModel, uid
 from llmservice_operator.desired.effective import Effective
-from llmservice_operator.desired.placement import claim_labels, placement
-from llmservice_operator.desired.pod_security import container_security, pod_security
+from llmservice_operator.desired.placement import claim_labels
 from llmservice_operator.desired.quantities import canonicals
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
@@ -79,31 +79,11 @@ def _pod_spec(
     container = {
         "name": names.SWEEP_CONTAINER,
         "image": warmup.image or values.image,
-        "imagePullPolicy": values.profile.image_pull_policy,
         "args": ["sweep"],
         "env": [{"name": name, "value": value} for name, value in variables.items()],
         "resources": _resources(warmup.requests, warmup.limits),
-        "securityContext": container_security(),
-        "volumeMounts": [
-            {"name": "cache", "mountPath": model_facts.CACHE_MOUNT},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path inside the container
-        ],
     }
-    spec: Manifest = {
-        **pod_security(llmservice),
-        **placement(values, children, cache.claim),
-        "restartPolicy": "Never",
-        "containers": [container],
-        "volumes": [
-            {"name": "cache", "persistentVolumeClaim": {"claimName": cache.claim}},
-            {"name": "tmp", "emptyDir": {}},
-        ],
-    }
-    if values.profile.image_pull_secrets:
-        spec["imagePullSecrets"] = [{"name": name} for name in values.profile.image_pull_secrets]
-    if values.priority_class_name:
-        spec["priorityClassName"] = values.priority_class_name
-    return spec
+    return cache_pod(llmservice, values, cache, children, container)
 
 
 def _resources(requests: Mapping[str, str], limits: Mapping[str, str]) -> dict[str, dict[str, str]]:

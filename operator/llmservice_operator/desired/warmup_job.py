@@ -3,11 +3,12 @@
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts
+from llmservice_operator.desired.cache_pod import cache_pod
 from llmservice_operator.desired.cached_model import CachedModel, capacity
 from llmservice_operator.desired.download import download
 from llmservice_operator.desired.effective import Effective
-from llmservice_operator.desired.placement import claim_labels, placement
-from llmservice_operator.desired.pod_security import container_security, literal, pod_security
+from llmservice_operator.desired.placement import claim_labels
+from llmservice_operator.desired.pod_security import literal
 from llmservice_operator.desired.quantities import canonicals
 from llmservice_operator.desired.sweep import needed
 from llmservice_operator.manifest import Manifest
@@ -70,38 +71,17 @@ def _pod_failure_policy() -> Manifest:
 
 
 def _pod_spec(llmservice: LLMService, values: Effective, cache: CachedModel, children: Children) -> Manifest:
-    profile = values.profile
-    warmup = profile.warmup
+    warmup = values.profile.warmup
     container = {
         "name": names.WARMUP_CONTAINER,
-        "imagePullPolicy": profile.image_pull_policy,
         "args": ["warmup"],
         "env": _environment(llmservice, values),
         "ports": [
             {"name": names.MANAGEMENT_PORT_NAME, "containerPort": names.MANAGEMENT_PORT, "protocol": "TCP"},
         ],
         "resources": {"requests": canonicals(warmup.requests), "limits": canonicals(warmup.limits)},
-        "securityContext": container_security(),
-        "volumeMounts": [
-            {"name": "cache", "mountPath": model_facts.CACHE_MOUNT},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path inside the container
-        ],
     }
-    spec: Manifest = {
-        **pod_security(llmservice),
-        **placement(values, children, cache.claim),
-        "restartPolicy": "Never",
-        "containers": [container],
-        "volumes": [
-            {"name": "cache", "persistentVolumeClaim": {"claimName": cache.claim}},
-            {"name": "tmp", "emptyDir": {}},
-        ],
-    }
-    if profile.image_pull_secrets:
-        spec["imagePullSecrets"] = [{"name": name} for name in profile.image_pull_secrets]
-    if values.priority_class_name:
-        spec["priorityClassName"] = values.priority_class_name
-    return spec
+    return cache_pod(llmservice, values, cache, children, container)
 
 
 def _environment(llmservice: LLMService, values: Effective) -> list[Manifest]:
