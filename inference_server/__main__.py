@@ -1,4 +1,5 @@
-"""`python -m inference_server`: `serve` (the default) serves a model, `warmup` fills the cache volume with one.
+"""`python -m inference_server`: `serve` (the default) serves a model, `warmup` fills the cache volume with one, `sweep`
+removes from it what nobody needs any more.
 
 Everything heavy is imported after the ports are bound and the engine process is on its way.
 """
@@ -24,22 +25,23 @@ def main() -> int:
     """Run the command and return the exit code; a bad configuration is one line on stderr and 78."""
     parser = argparse.ArgumentParser(
         prog="python -m inference_server",
-        description="Serves one language model over HTTP, or fills a cache volume with it. "
+        description="Serves one language model over HTTP, or looks after the cache volume that it lies on. "
         "All settings are environment variables; see docs/ for the list.",
     )
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("serve", "warmup"),
+        choices=("serve", "warmup", "sweep"),
         default="serve",
         help="serve: answer on the public and the management port (default); "
-        "warmup: download, verify and quantize the model into the cache volume, then exit",
+        "warmup: download, verify and quantize the model into the cache volume, then exit; "
+        "sweep: remove from the cache volume all but the folders in LLMSERVICE_CACHE_KEEP, then exit",
     )
     command = parser.parse_args().command
     try:
         settings = read_settings()
         logging.configure(settings.log_format, settings.log_level)
-        return _serve(settings) if command == "serve" else _warmup(settings)
+        return _run(command, settings)
     except ConfigurationError as error:
         return _refuse("EngineFailed", str(error))
     except Exception as error:  # noqa: BLE001 - the last resort: what ends this process is told in its status
@@ -47,6 +49,15 @@ def main() -> int:
         reason = "EngineFailed" if command == "serve" else "WarmupFailed"
         termination.write_failure(reason, f"internal error: {type(error).__name__}; its traceback is in the log")
         return INTERNAL_ERROR
+
+
+def _run(command: str, settings: Settings) -> int:
+    match command:
+        case "warmup":
+            return _warmup(settings)
+        case "sweep":
+            return _sweep(settings)
+    return _serve(settings)
 
 
 def _serve(settings: Settings) -> int:
@@ -84,6 +95,12 @@ def _check_writable(folder: Path) -> None:
 
 def _warmup(settings: Settings) -> int:
     from inference_server.cache.warmup import run
+
+    return run(settings)
+
+
+def _sweep(settings: Settings) -> int:
+    from inference_server.cache.sweep import run
 
     return run(settings)
 

@@ -20,6 +20,9 @@ from inference_server.engine.interface import EngineConfig, FakeConfig
 
 PREFIX = "LLMSERVICE_"
 
+FOLDER = r"(models|quantized)(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+"
+"""A model's folder below the root of the cache; no part of it starts with a dot."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -31,7 +34,8 @@ class ConfigurationError(Exception):
 class Settings(BaseSettings):
     """Every setting; the variable of a field is LLMSERVICE_ and its name in capitals, except where an alias says.
 
-    `serve` uses all but the last group, `warmup` the model's, the log's, the management port's and the last group.
+    `serve` uses all but the last group, `warmup` the model's, the log's, the management port's and the last group;
+    `sweep` the log's, `cache_dir` and `cache_keep`.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
@@ -94,6 +98,10 @@ class Settings(BaseSettings):
 
     cache_dir: Path = Path("/cache")
     """Root of the cache volume."""
+    cache_keep: Annotated[str, Field(pattern=rf"^({FOLDER}(,{FOLDER})*)?$")] | None = None
+    """The folders below it that are still needed, separated by commas: all others may go where room is short. None is a
+    volume of which nobody can tell, such as a shared one.
+    """
     hub_repo: str | None = None
     hub_revision: str = "main"
     hub_endpoint: str = "https://huggingface.co"
@@ -164,6 +172,11 @@ class Settings(BaseSettings):
         """The addresses that a warm-up with a URL may talk to."""
         given = [item.strip() for item in self.allowed_endpoints.split(",") if item.strip()]
         return given or [urljoin(self.http_url or "", "/")]
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The folders of `cache_keep`."""
+        return tuple(self.cache_keep.split(",")) if self.cache_keep else ()
 
     @property
     def _tokens(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -70,7 +70,8 @@ class HttpArchive:
         while True:
             goes_on = path.is_file()
             answers.clear()
-            self._transfer.fetch(self._url, path, begun, reporter.bytes_done)
+            with volume.filling(path.parent, lambda: _left(answers, path), self.name):
+                self._transfer.fetch(self._url, path, begun, reporter.bytes_done)
             found = _sha256_of(path)
             if found == self._sha256:
                 return
@@ -109,6 +110,10 @@ def _sha256_of(path: Path) -> str | None:
         return None
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _left(answers: Iterable[Answer], path: Path) -> int:
+    return max((answer.size for answer in answers), default=0) - path.stat().st_size
 
 
 def _remembered(path: Path, answer: Answer) -> str | None:

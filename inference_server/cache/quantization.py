@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -43,9 +44,9 @@ def quantize(
     """Write the checkpoint of `source` quantized to `target`, with all that a serving pod needs beside the weights.
 
     Raises:
-        WarmupFailure: the model cannot be loaded, or memory or disk ran out.
+        WarmupFailure: the model cannot be loaded, or memory ran out.
+        OSError: the volume refuses.
     """
-    shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     command = [sys.executable, "-m", "inference_server.models.quantize", str(source), str(target)]
     command += ["--method", settings["method"], "--compute-dtype", settings["compute_dtype"]]
@@ -64,6 +65,8 @@ def quantize(
             child.wait()
         finally:
             child.kill()
+    if failure is not None and failure["reason"] == "CacheFull":
+        raise OSError(errno.ENOSPC, failure["message"])
     if failure is not None:
         raise WarmupFailure(failure["reason"], failure["message"])  # type: ignore[arg-type]
     if child.returncode != 0:

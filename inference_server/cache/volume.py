@@ -10,6 +10,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -22,7 +23,16 @@ from typing import Any
 from inference_server.cache.failures import WarmupFailure
 
 MANIFEST = ".llmservice.json"
+LOCK = ".lock"
+"""In the folder of a source: held by the one warm-up that writes there."""
+OCCUPIED = ".occupied"
+"""In the root: held by all who rely on what is there, or by the one who removes some of it."""
+SHARED = ".shared"
+"""In the root: that other LLMServices than its own have filled the volume, so that nobody knows what they need."""
 LOCK_POLL_SECONDS = 0.5
+FULL = (errno.ENOSPC, errno.EDQUOT)
+OVERHEAD = 0.06
+"""Of a volume's size, what a file system keeps for itself: 2 to 5 % with ext4 and XFS, and a little to spare."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     An flock: it goes with its process, however that ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
+    with (folder / LOCK).open("a") as file:
         while not _try_lock(file.fileno()):
             waiting()
             time.sleep(LOCK_POLL_SECONDS)
@@ -103,17 +113,77 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Occupancy:
+    """A place among those who rely on what is on a volume."""
+
+    descriptor: int | None
+    """None on a volume that is not ours to write, where nobody removes anything either."""
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Yield whether nobody else is there, and if so keep others away as long as the body lasts."""
+        if self.descriptor is None:
+            yield False
+            return
+        try:
+            yield _try_lock(self.descriptor)
+        finally:
+            fcntl.flock(self.descriptor, fcntl.LOCK_SH)
+
+
+@contextmanager
+def occupied(root: Path) -> Iterator[Occupancy]:
+    """Rely on what is on the volume: wait for who is removing some of it, and let nobody begin."""
+    try:
+        descriptor = os.open(root / OCCUPIED, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError:
+        yield Occupancy(None)
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield Occupancy(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def mark_shared(root: Path) -> None:
+    """Say for good that not all that is needed of the volume is known to one LLMService."""
+    try:
+        (root / SHARED).touch()
+    except OSError as error:
+        # Where we may not write, nobody removes anything either.
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+
+
+def is_shared(root: Path) -> bool:
+    """Whether the volume is marked as shared."""
+    return (root / SHARED).exists()
+
+
 @contextmanager
 def writing(root: Path) -> Iterator[None]:
     """Translate what a volume can answer to a write below `root`."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise WarmupFailure("CacheFull", f"enlarge the cache: it ran full, {room(root)}") from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
             text = f"make the cache volume writable: {error.filename or 'it'}: {error.strerror}"
             raise WarmupFailure("VolumeUnusable", text) from error
+        raise
+
+
+@contextmanager
+def filling(root: Path, left: Callable[[], int], parts: str) -> Iterator[None]:
+    """Say of a volume that runs full what would have been enough; `left` returns the bytes that are still to come."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise _full(root, left(), parts) from error
         raise
 
 
@@ -123,15 +193,28 @@ def check_space(root: Path, needed_bytes: int, parts: str) -> None:
     Raises:
         WarmupFailure: `needed_bytes` more are needed than the volume has left.
     """
+    if needed_bytes > shutil.disk_usage(root).free:
+        raise _full(root, needed_bytes, parts)
+
+
+def _full(root: Path, needed_bytes: int, parts: str) -> WarmupFailure:
     usage = shutil.disk_usage(root)
-    if needed_bytes > usage.free:
-        raise WarmupFailure("CacheFull", f"enlarge the cache: {parts} needs {_gib(needed_bytes)}, {room(root)}")
+    enough = (usage.total - usage.free + needed_bytes) * (1 + OVERHEAD)
+    text = f"enlarge the cache to {math.ceil(enough / 2**30)}Gi: {parts} needs {_gib(needed_bytes)} more, {room(root)}"
+    return WarmupFailure("CacheFull", text)
 
 
 def room(root: Path) -> str:
     """Say how full the volume is."""
     usage = shutil.disk_usage(root)
     return f"{_gib(usage.free)} of {_gib(usage.total)} are free"
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files below a folder; a link has none."""
+    if path.is_symlink():
+        return 0
+    return folder_size(path) if path.is_dir() else path.stat().st_size
 
 
 def folder_size(folder: Path) -> int:

@@ -6,6 +6,7 @@ says so without importing torch; run twice at once, the second waits for the fir
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from dataclasses import asdict, dataclass
@@ -21,7 +22,8 @@ from inference_server.cache.failures import WarmupFailure
 from inference_server.cache.listing import Listing, metadata_files, weight_files
 from inference_server.cache.progress import Reporter
 from inference_server.cache.remote import Remote
-from inference_server.cache.volume import Manifest
+from inference_server.cache.sweep import sweep
+from inference_server.cache.volume import Manifest, Occupancy
 from inference_server.checkpoint.digest import digest_of
 from inference_server.checkpoint.shape import ModelShape, model_shape
 from inference_server.checkpoint.validation import (
@@ -97,6 +99,20 @@ def warm_up(settings: Settings, reporter: Reporter) -> Verdict:
     commit = remote.commit()
     reporter.model(ref=remote.name, revision=commit)
     raw = remote.folder(root) / commit
+    with volume.occupied(root) as occupancy:
+        if settings.cache_keep is None:
+            volume.mark_shared(root)
+        try:
+            return _filled(settings, remote, raw, reporter)
+        except WarmupFailure as failure:
+            if failure.reason != "CacheFull" or not _made_room(settings, raw, occupancy):
+                raise
+        return _filled(settings, remote, raw, reporter)
+
+
+def _filled(settings: Settings, remote: Remote, raw: Path, reporter: Reporter) -> Verdict:
+    """Bring what is missing, unless it is all there."""
+    root = settings.cache_dir
     if present := _present(settings, raw):
         return present
     with volume.writing(root), volume.locked(raw.parent, lambda: reporter.waiting(volume.partial_folder(raw))):
@@ -108,6 +124,14 @@ def warm_up(settings: Settings, reporter: Reporter) -> Verdict:
             with remote.opened(raw, reporter) as listing:
                 downloaded = download(settings, remote, listing, raw, reporter)
         return _quantized(settings, raw, downloaded, reporter)
+
+
+def _made_room(settings: Settings, raw: Path, occupancy: Occupancy) -> bool:
+    """Remove what nobody needs; return whether there was any. What a shared volume holds, others may need."""
+    if settings.cache_keep is None:
+        return False
+    with volume.writing(settings.cache_dir), occupancy.alone() as is_alone:
+        return is_alone and sweep(settings.cache_dir, settings.kept, filling=raw) > 0
 
 
 def download(settings: Settings, remote: Remote, listing: Listing, raw: Path, reporter: Reporter) -> Manifest:
@@ -128,7 +152,12 @@ def download(settings: Settings, remote: Remote, listing: Listing, raw: Path, re
         missing_bytes = max(0, raw_bytes - present) + max(0, quantized - listing.passing_bytes)
         volume.check_space(settings.cache_dir, missing_bytes, parts)
         reporter.downloading(raw_bytes)
-        sha256 |= fetch(remote, listing, weights, partial, reporter.bytes_done)
+
+        def left() -> int:
+            return max(0, raw_bytes - volume.folder_size(partial)) + quantized
+
+        with volume.filling(settings.cache_dir, left, parts):
+            sha256 |= fetch(remote, listing, weights, partial, reporter.bytes_done)
         check_weights(partial)
         remove_code(partial)
         return volume.publish(raw, listing.commit, digest_of(sha256), own_quantization(config))
@@ -155,9 +184,26 @@ def _quantized(settings: Settings, raw: Path, downloaded: Manifest, reporter: Re
     if method == downloaded.quantization:
         return _verdict("Downloaded", settings, raw, raw, downloaded)
     folder = _quantized_folder(settings, raw, method)
+    partial = volume.partial_folder(folder)
     reporter.quantizing()
     options = quantization.settings_of(method, settings.compute_dtype, settings.double_quant)
-    quantization.quantize(raw, volume.partial_folder(folder), options, reporter.quantized)
+    raw_bytes = sum(size for name, size in downloaded.sizes.items() if name.endswith(".safetensors"))
+    expected = quantization.expected_size(read_config(raw), raw_bytes, method)
+    parts = f"{settings.model_name} quantized to {method}"
+    # What an earlier try left cannot be taken up again.
+    shutil.rmtree(partial, ignore_errors=True)
+    volume.check_space(settings.cache_dir, expected, parts)
+
+    def left() -> int:
+        # What it comes to is an estimate: where that was too low, a little more.
+        return max(expected // 10, expected - volume.folder_size(partial))
+
+    try:
+        with volume.filling(settings.cache_dir, left, parts):
+            quantization.quantize(raw, partial, options, reporter.quantized)
+    except (WarmupFailure, OSError):
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     manifest = volume.publish(folder, downloaded.commit, downloaded.digest, method)
     return _verdict("Downloaded", settings, raw, folder, manifest)
 

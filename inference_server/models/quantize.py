@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from safetensors import SafetensorError
 
+from inference_server.cache.volume import FULL
 from inference_server.checkpoint.validation import WEIGHTS, CheckpointProblem, Method
 from inference_server.engine.interface import EngineConfig, LoadFailure, Progress
 from inference_server.engine.torch_setup import prepare_torch, uncollected
@@ -58,6 +60,11 @@ def _quantize(arguments: argparse.Namespace) -> int:
     except LoadFailure as failure:
         _say({"failure": {"reason": "WarmupFailed", "message": str(failure)}})
         return FAILED
+    except (OSError, SafetensorError) as error:
+        if not _is_full(error):
+            raise
+        _say({"failure": {"reason": "CacheFull", "message": "the volume ran full"}})
+        return FAILED
     return 0
 
 
@@ -89,6 +96,13 @@ def _write_llama(plan: Plan, config: LlamaConfig, target: Path) -> None:
         "quantization_config": quantization_config(plan.method, dtype, plan.double_quant),
     }
     (target / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the volume ran full; safetensors keeps the system's answer in its text alone."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return any(f"os error {code})" in str(error) for code in FULL)
 
 
 def quantization_config(method: Method, dtype: str, double_quant: bool) -> dict[str, Any]:

@@ -25,9 +25,10 @@ FIELD_MANAGER: Final = "llmservice-operator"
 STATUS_FIELD_MANAGER: Final = "llmservice-operator-status"
 REPLICAS_FIELD_MANAGER: Final = "llmservice-operator-replicas"
 
-Component = Literal["server", "warmup"]
+Component = Literal["server", "warmup", "sweep"]
 SERVER: Final[Component] = "server"
 WARMUP: Final[Component] = "warmup"
+SWEEP: Final[Component] = "sweep"
 
 APP_NAME: Final = "llmservice"
 NAME_LABEL: Final = "app.kubernetes.io/name"
@@ -40,6 +41,10 @@ APPLIED_HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
 """On every child: the hash of the body that was applied last."""
 CACHED_ANNOTATION: Final = f"{GROUP}/cached"
 """On our own PVC: JSON object from warm-up key to the verdict of its Job."""
+LEFTOVERS_ANNOTATION: Final = f"{GROUP}/leftovers"
+"""On our own PVC: what may be on the volume beside the models of CACHED_ANNOTATION, until a sweep has removed it;
+paths and warm-up keys, separated by spaces.
+"""
 MODEL_ANNOTATION: Final = f"{GROUP}/model"
 """On the pod template: JSON object with the facts of the model that its pods load."""
 OUTCOME_ANNOTATION: Final = f"{GROUP}/outcome"
@@ -47,9 +52,13 @@ OUTCOME_ANNOTATION: Final = f"{GROUP}/outcome"
 IN_PLACE_ANNOTATION: Final = f"{GROUP}/in-place"
 """On a ControllerRevision: why its rollout lets old replicas make room for the new ones."""
 VOLUME_UID_ANNOTATION: Final = f"{GROUP}/volume-uid"
-"""On a warm-up Job: the uid of the PVC that it fills. A verdict about another volume does not count."""
+"""On a Job: the uid of the PVC that it fills or sweeps. A verdict about another volume does not count."""
+VOLUME_SIZE_ANNOTATION: Final = f"{GROUP}/volume-size"
+"""On a warm-up Job: the capacity of that PVC when the Job was made. What did not fit is tried again when it grows."""
 APPLIED_UPDATE_ANNOTATION: Final = f"{GROUP}/applied-update"
 """On a ControllerRevision: the value of APPLY_UPDATE_ANNOTATION that it knows of."""
+SHAPE_ANNOTATION: Final = f"{GROUP}/model-shape"
+"""On a ControllerRevision: JSON object that says what decides how much memory its model needs."""
 APPLY_UPDATE_ANNOTATION: Final = f"{GROUP}/apply-update"
 """On an LLMService, written by people: any new value applies the update that is pending."""
 RESTART_ANNOTATION: Final = f"{GROUP}/restart"
@@ -71,6 +80,7 @@ MANAGEMENT_PORT: Final = 9090
 MANAGEMENT_PORT_NAME: Final = "management"
 SERVER_CONTAINER: Final = "server"
 WARMUP_CONTAINER: Final = "warmup"
+SWEEP_CONTAINER: Final = "sweep"
 
 LEASE: Final = "llmservice-operator"
 """The Lease, in the operator's own namespace."""
@@ -198,6 +208,11 @@ def proven(name: str) -> str:
 def warmup_job(name: str, warmup_key: str) -> str:
     """Return the name of the Job that fills the cache for `warmup_key`, which is a short hash."""
     return f"{name}-warmup-{warmup_key}"
+
+
+def sweep_job(name: str, content_hash: str) -> str:
+    """Return the name of the Job that removes from the cache what is not needed, as `content_hash` says."""
+    return f"{name}-sweep-{content_hash}"
 
 
 def cache_claim(name: str, volume_hash: str | None = None) -> str:

@@ -12,9 +12,10 @@ from structlog.contextvars import bound_contextvars
 
 from llmservice_operator import transitions, troubles
 from llmservice_operator.children import Children, Drift, Refusal
-from llmservice_operator.cluster.interface import Cluster, LeftOverError, RefusedError
+from llmservice_operator.cluster.interface import Applied, Cluster, LeftOverError, RefusedError
 from llmservice_operator.cluster.resources import Key
 from llmservice_operator.desired import Desired, desired, earliest
+from llmservice_operator.desired.persistent_volume_claim import in_its_size
 from llmservice_operator.diagnosis.deployments import live_revision
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe import last_failure, observe
@@ -63,7 +64,7 @@ async def _reconcile(
     wanted = desired(llmservice, before, settings, now)
     if _replaces_pods(wanted, before):
         await _keep_last_failure(cluster, owner, last_failure(llmservice, before))
-    written = await _carry_out(cluster, owner, wanted)
+    written = await _carry_out(cluster, owner, wanted, before)
     children = await _observed(cluster, poller, key, owner, written, now)
     status = observe(llmservice, children, settings, now)
     await _report(cluster, owner, status)
@@ -94,27 +95,43 @@ class _Written:
     retry_after_seconds: float | None
 
 
-async def _carry_out(cluster: Cluster, owner: Manifest, wanted: Desired) -> _Written:
+async def _carry_out(cluster: Cluster, owner: Manifest, wanted: Desired, before: Children) -> _Written:
     """Apply every child in order, then prune. One that cannot be written holds back only what needs it."""
     if wanted.replicas_handover is not None:
         await cluster.hand_over_replicas(owner, wanted.replicas_handover)
     missing: dict[str, RefusedError | LeftOverError] = {}
     drifts = []
+    sizes: list[RefusedError] = []
     for manifest in wanted.manifests:
         if manifest["kind"] in _WITH_PODS and not missing.keys().isdisjoint(_UNDER_THE_PODS):
             continue
         try:
-            drifts.append((await cluster.apply(owner, manifest)).drift)
+            applied, refused = await _applied(cluster, owner, manifest, before)
+            drifts.append(applied.drift)
+            sizes += [refused] if refused else []
         except (RefusedError, LeftOverError) as error:
             missing[manifest["kind"]] = error
     if not missing:
         for manifest in wanted.deletions:
             await cluster.delete(owner, manifest)
     return _Written(
-        refusals=tuple(error.refusal for error in missing.values() if isinstance(error, RefusedError)),
+        refusals=tuple(error.refusal for error in (*sizes, *missing.values()) if isinstance(error, RefusedError)),
         drifts=tuple(drift for drift in drifts if drift is not None),
-        retry_after_seconds=earliest(*(error.retry_after_seconds for error in missing.values())),
+        retry_after_seconds=earliest(*(error.retry_after_seconds for error in (*sizes, *missing.values()))),
     )
+
+
+async def _applied(
+    cluster: Cluster, owner: Manifest, manifest: Manifest, before: Children
+) -> tuple[Applied, RefusedError | None]:
+    """Apply one child; a claim that may not have the size asked for keeps the one it has, and nothing waits for it."""
+    try:
+        return await cluster.apply(owner, manifest), None
+    except RefusedError as error:
+        unchanged = in_its_size(manifest, before)
+        if unchanged is None:
+            raise
+        return await cluster.apply(owner, unchanged), error
 
 
 async def _observed(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
+from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.manifest import Manifest, has_finished, is_being_deleted, is_true
 
@@ -59,7 +60,9 @@ def is_running(job: Manifest) -> bool:
 
 
 def loading_pods(children: Children) -> list[Manifest]:
-    """Return the pods that run but are not ready: those of a Job never are, those of the Deployment while they load."""
+    """Return the pods that run but are not ready: those of a warm-up never are, those of the Deployment while they
+    load. A sweep has nothing to tell.
+    """
     return [
         pod
         for pod in children.pods
@@ -67,6 +70,7 @@ def loading_pods(children: Children) -> list[Manifest]:
         and pod["status"].get("podIP")
         and not is_being_deleted(pod)
         and not _is_ready(pod)
+        and pod["metadata"].get("labels", {}).get(names.COMPONENT_LABEL) != names.SWEEP
     ]
 
 

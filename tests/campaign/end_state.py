@@ -55,7 +55,7 @@ def _named_by(template: Manifest, config_maps: list[Manifest]) -> list[Manifest]
 
 
 def _claims(service: Manifest, template: Manifest, claims: list[Manifest]) -> Iterator[Manifest]:
-    """Yield the claims that are to be there, without their size, which never shrinks, and without the verdicts about
+    """Yield the claims that are to be there, without their size, which never shrinks, and without what is known of
     models that were cached before.
 
     What the pods do not use is to go only where the spec has a volume of its own and asks to delete: a download is not
@@ -67,7 +67,7 @@ def _claims(service: Manifest, template: Manifest, claims: list[Manifest]) -> It
     for claim in claims:
         if claim["metadata"]["name"] in names or (is_own and spec["cache"]["reclaimPolicy"] == "Delete"):
             # It gets its volume sooner or later.
-            yield _without(claim, ("resources", "volumeName", "llmservice.dev/cached"))
+            yield _without(claim, ("resources", "volumeName", "llmservice.dev/cached", "llmservice.dev/leftovers"))
 
 
 def _status(service: Manifest) -> Manifest:

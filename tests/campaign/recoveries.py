@@ -84,6 +84,8 @@ async def _fates(place: Place, error: ErrorState) -> AsyncIterator[None]:
         labels = pod["metadata"]["labels"]
         if labels["app.kubernetes.io/component"] == "warmup":
             return error.warmup
+        if labels["app.kubernetes.io/component"] == "sweep":
+            return None
         return None if labels["llmservice.dev/revision"] in old else error.server
 
     place.node.fate = fate

@@ -400,6 +400,71 @@ def test_m21_a_disk_that_fills_up_on_the_way_is_a_full_cache_and_leaves_the_old_
     assert volume.read_manifest(old) is not None
 
 
+def scarce(place: Place, monkeypatch: pytest.MonkeyPatch, garbage: Path) -> None:
+    """Let the volume have room for the model once `garbage` is gone."""
+    usage = shutil.disk_usage(place.folder)
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage._replace(free=usage.free if not garbage.exists() else 1 << 10)
+    )
+
+
+def test_m21_what_nobody_needs_goes_where_a_model_finds_no_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.warm_up(cache_keep="")
+    kept = place.served()
+    abandoned = volume.partial_folder(kept.parent.with_name("0123456789abcdef") / ("a" * 40))
+    abandoned.mkdir(parents=True)
+    (abandoned / "model.safetensors.incomplete").write_bytes(b"half of it")
+    (place.model / "generation_config.json").write_text("{}")
+    scarce(place, monkeypatch, abandoned)
+
+    assert place.warm_up(cache_keep=kept.relative_to(place.folder).as_posix()) == 0
+
+    assert place.said["verdict"]["outcome"] == "Downloaded"
+    assert volume.read_manifest(kept) is not None
+    assert not abandoned.exists()
+
+
+def test_m21_what_came_already_of_the_model_itself_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    garbage = place.folder / "quantized/.0123456789abcdef.partial"
+    garbage.mkdir(parents=True)
+    (garbage / "model.safetensors").write_bytes(b"half of it")
+    place.hub.faults.arm(Fault("forbidden", SHARD))
+    assert place.warm_up(cache_keep="") != 0
+    scarce(place, monkeypatch, garbage)
+    place.hub.faults.clear()
+    place.hub.requests.clear()
+
+    assert place.warm_up(cache_keep="") == 0
+    assert len([name for name in place.downloads() if name.endswith(".safetensors")]) == 2
+
+
+@pytest.mark.parametrize("keep", [pytest.param(None, id="shared"), pytest.param("", id="filled by others too")])
+def test_m21_nothing_is_removed_from_a_shared_cache(
+    place: Place, monkeypatch: pytest.MonkeyPatch, keep: str | None
+) -> None:
+    place.warm_up()
+    old = place.served()
+    (place.model / "generation_config.json").write_text("{}")
+    scarce(place, monkeypatch, old)
+
+    assert place.fails(cache_keep=keep)[:2] == (75, "CacheFull")
+    assert volume.read_manifest(old) is not None
+
+
+def test_m21_nothing_is_removed_while_another_warm_up_relies_on_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.warm_up(cache_keep="")
+    old = place.served()
+    (place.model / "generation_config.json").write_text("{}")
+    scarce(place, monkeypatch, old)
+
+    with volume.occupied(place.folder):
+        assert place.fails(cache_keep="")[:2] == (75, "CacheFull")
+    assert volume.read_manifest(old) is not None
+    assert place.warm_up(cache_keep="") == 0
+
+
 def test_m23_a_second_warm_up_waits_for_the_first_and_shows_progress(place: Place) -> None:
     source = volume.source_folder(place.folder, place.endpoint, REPO)
     source.mkdir(parents=True)

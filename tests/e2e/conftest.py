@@ -6,6 +6,7 @@ cluster only) the API server's audit log.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from cluster import node
 from demo import install
 from demo.__main__ import service_url
 from demo.kubectl import Kubectl, Manifest
+from demo.models import ARCHIVE, HUB_MODELS
 
 SCARCE_RESOURCE = "llmservice.test/gpu"
 """Profile "scarce" asks for one of these; a test gives the node as many as it is to have."""
@@ -89,3 +91,14 @@ def llmservice(name: str, *, repo: str = install.TINY_REPO, profile: str = "defa
         "metadata": {"name": name},
         "spec": {"profile": profile, "model": {"source": source}, **spec},
     }
+
+
+def archived(digest: str | None = None, **spec: Any) -> Manifest:
+    """Return an LLMService of the archive that the hub's server has beside its models; keywords are
+    further fields of the spec.
+    """
+    sha256 = hashlib.sha256((HUB_MODELS / ARCHIVE).read_bytes()).hexdigest()
+    repo, _, name = ARCHIVE.rpartition("/")
+    url = f"{install.HUB_ENDPOINT}/{repo}/resolve/main/{name}"
+    model = {"source": {"http": {"url": url, "sha256": sha256}}, **({"digest": digest} if digest else {})}
+    return llmservice("archived", profile="fake", model=model, **spec)

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 
-from demo import ask, install
+from demo import ask
 from demo.kubectl import Kubectl, Manifest, condition, wait_for
-from demo.models import ARCHIVE, HUB_MODELS
 from demo.watch import is_ready
-from tests.e2e.conftest import llmservice, reach
+from tests.e2e.conftest import archived, reach
 
 pytestmark = pytest.mark.timeout(240)
-
-
-def archived(digest: str | None = None) -> Manifest:
-    """Return an LLMService of the archive that the hub's server has beside its models."""
-    sha256 = hashlib.sha256((HUB_MODELS / ARCHIVE).read_bytes()).hexdigest()
-    repo, _, name = ARCHIVE.rpartition("/")
-    url = f"{install.HUB_ENDPOINT}/{repo}/resolve/main/{name}"
-    model = {"source": {"http": {"url": url, "sha256": sha256}}, **({"digest": digest} if digest else {})}
-    return llmservice("archived", profile="fake", model=model)
 
 
 def test_an_archive_serves_once_its_files_have_the_digest_asked_for(kubectl: Kubectl) -> None:

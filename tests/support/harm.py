@@ -159,13 +159,13 @@ def _of_pod(name: str, pod: Manifest, allowed: Allowed) -> Iterator[str]:
 def _of_container(name: str, container: Manifest, allowed: Allowed) -> Iterator[str]:
     yield from _surplus("container field", container, _CONTAINER_FIELDS)
     yield from _unless(container["image"] == allowed.image, f"runs {container['image']}")
-    yield from _unless(container["args"] in (["serve"], ["warmup"]), f"runs {container['args']}")
+    yield from _unless(container["args"] in (["serve"], ["warmup"], ["sweep"]), f"runs {container['args']}")
     yield from _unless(container["securityContext"] == _CONTAINER_SECURITY, f"has {container['securityContext']}")
-    yield from _unless(all("hostPort" not in port for port in container["ports"]), "takes a port of its node")
+    yield from _unless(all("hostPort" not in port for port in container.get("ports", ())), "takes a port of its node")
     yield from _surplus("mount", [item["mountPath"] for item in container["volumeMounts"]], _MOUNTS)
     sources = [source["configMapRef"]["name"] for source in container.get("envFrom", ())]
     yield from (f"takes variables from {source}" for source in sources if not source.startswith(f"{name}-config-"))
-    plain = {item["name"]: item["value"] for item in container.get("env", ()) if "valueFrom" not in item}
+    plain = {item["name"]: item.get("value", "") for item in container.get("env", ()) if "valueFrom" not in item}
     yield from _of_variables(plain)
     yield from (f"expands {text}" for text in plain.values() if "$(" in text.replace("$$", ""))
     for source in (item["valueFrom"] for item in container.get("env", ()) if "valueFrom" in item):
@@ -204,7 +204,7 @@ def _of_service(name: str, service: Manifest) -> Iterator[str]:
 def _is_own(name: str, labels: Manifest) -> bool:
     """Whether labels belong to pods of this LLMService and can belong to nobody else's."""
     chosen = {"app.kubernetes.io/name": "llmservice", "app.kubernetes.io/instance": name}
-    return chosen.items() <= labels.items() and labels["app.kubernetes.io/component"] in ("server", "warmup")
+    return chosen.items() <= labels.items() and labels["app.kubernetes.io/component"] in ("server", "warmup", "sweep")
 
 
 def _surplus(what: str, found: Collection[Any], allowed: Collection[Any]) -> Iterator[str]:

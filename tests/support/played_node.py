@@ -42,6 +42,8 @@ class PlayedNode:
             await fate(self._api, pod)
         elif pod["metadata"]["labels"]["app.kubernetes.io/component"] == "warmup":
             await stage.succeed(self._api, pod)
+        elif pod["metadata"]["labels"]["app.kubernetes.io/component"] == "sweep":
+            await stage.sweep_up(self._api, pod)
         else:
             await stage.make_ready(self._api, pod)
 

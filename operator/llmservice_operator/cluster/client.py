@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
 import aiohttp
@@ -86,13 +86,15 @@ class Client:
         """Merge-patch an object that is not applied: an Event's series."""
         return await self._json("PATCH", resource.path(namespace, name), body=patch, content_type=MERGE)
 
-    async def delete(self, resource: Resource, manifest: Manifest) -> None:
+    async def delete(
+        self, resource: Resource, manifest: Manifest, propagation: Literal["Background", "Foreground"] = "Background"
+    ) -> None:
         """Delete exactly the object that was seen: another one of that name, or a later version of it, is a
-        ConflictError.
+        ConflictError. `propagation` says when its dependents go.
         """
         meta = manifest["metadata"]
         preconditions = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
-        options = {"propagationPolicy": "Background", "preconditions": preconditions}
+        options = {"propagationPolicy": propagation, "preconditions": preconditions}
         await self._json("DELETE", resource.path(meta["namespace"], meta["name"]), body=options)
 
     async def watch(

@@ -7,7 +7,7 @@ import socket
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from llmservice_operator import names
 from llmservice_operator.children import Children
@@ -138,7 +138,7 @@ class LiveCluster:
             return False
         await self._confirmation.confirm(owner)
         try:
-            await self._client.delete(resources.of(manifest), manifest)
+            await self._client.delete(resources.of(manifest), manifest, _propagation(manifest))
         except errors.NotFoundError:
             return False
         except errors.ConflictError as error:
@@ -222,6 +222,12 @@ class LiveCluster:
 
 def _key(manifest: Manifest) -> Key:
     return Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
+def _propagation(manifest: Manifest) -> Literal["Background", "Foreground"]:
+    """Return when the pods of a child go: those of a sweep before their Job, which no warm-up may miss."""
+    is_sweep = manifest["metadata"].get("labels", {}).get(names.COMPONENT_LABEL) == names.SWEEP
+    return "Foreground" if is_sweep else "Background"
 
 
 def _has_ended(pod: Manifest) -> bool:

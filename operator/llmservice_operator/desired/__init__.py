@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from llmservice_operator.children import Children
-from llmservice_operator.desired import config_map, prune, verification
-from llmservice_operator.desired.cached_model import cached_model, served_model
+from llmservice_operator.desired import config_map, model_facts, prune, verification
+from llmservice_operator.desired.cached_model import CachedModel, cached_model, served_model
 from llmservice_operator.desired.configuration import problems
 from llmservice_operator.desired.deployment import deployment
 from llmservice_operator.desired.effective import effective
@@ -17,10 +17,11 @@ from llmservice_operator.desired.network_policies import network_policies
 from llmservice_operator.desired.persistent_volume_claim import persistent_volume_claim
 from llmservice_operator.desired.pod_disruption_budget import pod_disruption_budget
 from llmservice_operator.desired.replicas import fixed_replicas, is_autoscaled, replicas_handover
-from llmservice_operator.desired.revisions import controller_revision
+from llmservice_operator.desired.revisions import Revision, controller_revision
 from llmservice_operator.desired.rollback import Choice, can_load, choose, good_revisions
 from llmservice_operator.desired.service import service
 from llmservice_operator.desired.service_account import service_account
+from llmservice_operator.desired.sweep import sweep
 from llmservice_operator.desired.warmup import warmup
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
@@ -34,8 +35,8 @@ class Desired:
     """What to write, in order: the hand-over of replicas, the manifests, the deletions."""
 
     manifests: tuple[Manifest, ...] = ()
-    """Complete bodies for server-side apply: NetworkPolicies, ServiceAccount, PVC, ConfigMaps, Job, ControllerRevision,
-    Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget.
+    """Complete bodies for server-side apply: NetworkPolicies, ServiceAccount, PVC, ConfigMaps, Jobs,
+    ControllerRevision, Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget.
     """
     replicas_handover: Manifest | None = None
     """A partial Deployment for the second field manager, to be applied before the Deployment itself."""
@@ -58,7 +59,6 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     values = effective(llmservice, profile, settings)
     cache = cached_model(llmservice, values, children)
     facts = served_model(llmservice, cache, children)
-    volumes = [] if cache is None or cache.is_shared else [persistent_volume_claim(llmservice, values, cache)]
     jobs = warmup(llmservice, values, cache, children, now)
     # Without a model on a volume, or with one that does not fit, no pod could load it, so none may ask for a GPU: what
     # runs goes on. Whoever suspends asks for no pod, and is not kept waiting.
@@ -66,8 +66,10 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
     choice = None
     if facts is not None and not is_held_back:
         choice = choose(llmservice, values, facts, cache, settings, children, now)
+    swept = sweep(llmservice, values, cache, choice, children, now)
+    volumes = [] if cache is None or cache.is_shared else [persistent_volume_claim(llmservice, values, cache, swept)]
     configuration = [] if choice is None else _config_maps(llmservice, choice, children)
-    kept = [] if choice is None else [controller_revision(llmservice, choice.wanted)]
+    kept = [] if choice is None else [_kept(llmservice, choice.wanted, cache)]
     replicas = fixed_replicas(llmservice, children, can_load=choice is not None and can_load(choice.target, cache))
     deployments = (
         [] if choice is None else [deployment(llmservice, choice.target.template, choice.strategy.manifest, replicas)]
@@ -83,6 +85,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
             *volumes,
             *configuration,
             *jobs.manifests,
+            *swept.manifests,
             *kept,
             *deployments,
             service(llmservice),
@@ -93,6 +96,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
         deletions=prune.not_going(
             [
                 *jobs.deletions,
+                *swept.deletions,
                 *outdated,
                 *prune.surplus_config_maps(configuration, outdated, children),
                 *prune.surplus_claims(llmservice, cache, children),
@@ -101,7 +105,7 @@ def desired(llmservice: LLMService, children: Children, settings: Settings, now:
                 *prune.surplus_network_policies(policies, children),
             ]
         ),
-        wake_after_seconds=earliest(jobs.wake_after_seconds, *_rollout_seconds(choice)),
+        wake_after_seconds=earliest(jobs.wake_after_seconds, swept.wake_after_seconds, *_rollout_seconds(choice)),
     )
 
 
@@ -117,6 +121,11 @@ def _config_maps(llmservice: LLMService, choice: Choice, children: Children) -> 
         found.append(config_map.of_data(llmservice, choice.target.prompts))
         found.append(verification.proven(llmservice, good_revisions(choice, children)))
     return found
+
+
+def _kept(llmservice: LLMService, revision: Revision, cache: CachedModel | None) -> Manifest:
+    facts = model_facts.of_template(revision.template)
+    return controller_revision(llmservice, revision, cache.shapes.get(facts.key) if cache and facts else None)
 
 
 def _rollout_seconds(choice: Choice | None) -> list[float]:

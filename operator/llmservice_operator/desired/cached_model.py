@@ -17,10 +17,11 @@ from llmservice_operator.desired.download import Download, download
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.diagnosis import verdict
-from llmservice_operator.diagnosis.model_shape import ModelShape
+from llmservice_operator.diagnosis.model_shape import ModelShape, of_text
 from llmservice_operator.diagnosis.verdict import Failure, Verdict
 from llmservice_operator.manifest import Manifest, condition, is_being_deleted, is_true, named
 from llmservice_operator.schema import LLMService
+from llmservice_operator.schema.quantity import amount
 
 KEPT_VERDICTS = 4
 """Verdicts remembered in a PVC: going back to an earlier model needs no warm-up, and the annotation stays under 4
@@ -83,7 +84,7 @@ def cached_model(llmservice: LLMService, values: Effective, children: Children) 
         facts=None if found is None or is_other else _facts(llmservice, key, claim, uid(volume), found),
         mismatch=found if is_other else None,
         download=wanted,
-        shapes={key: said.shape for key, said in known.items() if said.shape is not None},
+        shapes=_kept_shapes(children) | {key: said.shape for key, said in known.items() if said.shape is not None},
     )
 
 
@@ -150,20 +151,47 @@ def failure(job: Manifest, pods: tuple[Manifest, ...]) -> Failure:
 def retry_at(cache: CachedModel, pods: tuple[Manifest, ...]) -> datetime | None:
     """Return when the Job is made anew, or None when it is under way or its verdict is known.
 
+    Where it found too little room and there is more by now, that is at once.
+
     A Job can succeed and its verdict be lost, with its pod: then another one finds all files there and says so. Files
     with another digest than the one asked for may be of a branch or a folder that has moved since.
     """
     if cache.job is None or cache.facts is not None:
         return None
     if is_true(cache.job, "Failed"):
-        wait = RETRY_SOON if failure(cache.job, pods).reason in SHORT_LIVED else RETRY_AFTER
-        return _turned_at(cache.job, "Failed") + wait
+        reason = failure(cache.job, pods).reason
+        if reason == "CacheFull" and _has_grown(cache.job, cache.volume):
+            return turned_at(cache.job, "Failed")
+        return turned_at(cache.job, "Failed") + (RETRY_SOON if reason in SHORT_LIVED else RETRY_AFTER)
     wait = RETRY_SOON if cache.mismatch is None else RETRY_AFTER
-    return _turned_at(cache.job, "Complete") + wait if is_true(cache.job, "Complete") else None
+    return turned_at(cache.job, "Complete") + wait if is_true(cache.job, "Complete") else None
 
 
-def _turned_at(job: Manifest, kind: str) -> datetime:
+def turned_at(job: Manifest, kind: str) -> datetime:
+    """Return when a condition of a Job became what it is."""
     return datetime.fromisoformat(condition(job, kind)["lastTransitionTime"])
+
+
+def capacity(volume: Manifest) -> str:
+    """Return the size that a PVC has; the one it asks for while it has none."""
+    size: str = (
+        volume.get("status", {}).get("capacity", {}).get("storage")
+        or volume["spec"]["resources"]["requests"]["storage"]
+    )
+    return size
+
+
+def _has_grown(job: Manifest, volume: Manifest | None) -> bool:
+    """Whether a volume became larger after a Job was made, or will when the next pod mounts it."""
+    before = job["metadata"].get("annotations", {}).get(names.VOLUME_SIZE_ANNOTATION)
+    if volume is None or before is None:
+        return False
+    if amount(capacity(volume)) > amount(before):
+        return True
+    pending = condition(volume, "FileSystemResizePending")
+    return pending.get("status") == "True" and pending.get("lastTransitionTime", "") > str(
+        condition(job, "Failed")["lastTransitionTime"]
+    )
 
 
 def _volume_hash(llmservice: LLMService, values: Effective) -> str | None:
@@ -206,11 +234,22 @@ def _in_use(live: ModelFacts | None, claim: str, volume: str) -> dict[str, Verdi
         return {}
 
 
+def _kept_shapes(children: Children) -> dict[str, ModelShape]:
+    """Return what the revisions remember of their models, by warm-up key: it outlasts the Job of a shared cache."""
+    found: dict[str, ModelShape] = {}
+    for revision in children.revisions:
+        facts = model_facts.of_template(revision.get("data", {}).get("template", {}))
+        shape = of_text(revision["metadata"].get("annotations", {}).get(names.SHAPE_ANNOTATION))
+        if facts is not None and shape is not None:
+            found[facts.key] = shape
+    return found
+
+
 def _kept(records: dict[str, Verdict], needed: set[str]) -> dict[str, Verdict]:
     """Return the newest few of the verdicts, those in use never left out, in their order."""
     others = [key for key in records if key not in needed]
     room = max(0, KEPT_VERDICTS - len(needed & records.keys()))
-    kept = needed | set(others[len(others) - room :] if room else ())
+    kept = needed | set(others[max(0, len(others) - room) :])
     return {key: value for key, value in records.items() if key in kept}
 
 

@@ -7,14 +7,15 @@ from llmservice_operator.desired import model_facts, revisions, rollback
 from llmservice_operator.desired.cached_model import CachedModel
 from llmservice_operator.desired.replicas import is_autoscaled
 from llmservice_operator.desired.rollback import Choice
+from llmservice_operator.desired.sweep_job import is_sweep
 from llmservice_operator.manifest import Manifest, is_being_deleted
 from llmservice_operator.schema import LLMService
 
 
 def surplus_jobs(cache: CachedModel | None, children: Children) -> list[Manifest]:
-    """Return the Jobs for models that are not asked for any more, and those about a volume that is gone."""
+    """Return the warm-ups of models that are not asked for any more, and those about a volume that is gone."""
     wanted = cache.job["metadata"]["uid"] if cache is not None and cache.job is not None else None
-    return [job for job in children.jobs if job["metadata"]["uid"] != wanted]
+    return [job for job in children.jobs if job["metadata"]["uid"] != wanted and not is_sweep(job)]
 
 
 def surplus_revisions(llmservice: LLMService, choice: Choice | None, children: Children) -> list[Manifest]:

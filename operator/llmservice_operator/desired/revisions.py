@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from llmservice_operator import names
 from llmservice_operator.children import Children
+from llmservice_operator.diagnosis.model_shape import ModelShape
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
@@ -81,8 +82,11 @@ def name_of(manifest: Manifest) -> str:
     return str(manifest["metadata"]["name"]).rpartition("-")[2]
 
 
-def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
-    """Return the ControllerRevision that keeps `revision`."""
+def controller_revision(llmservice: LLMService, revision: Revision, shape: ModelShape | None = None) -> Manifest:
+    """Return the ControllerRevision that keeps `revision`, and `shape`, which is that of its model where it is known.
+
+    Nothing else keeps it for a model on a volume that is somebody else's.
+    """
     metadata = names.metadata(llmservice, name=names.controller_revision(llmservice.name, revision.name))
     metadata["labels"][names.REVISION_LABEL] = revision.name
     outcome = {} if revision.outcome is None else asdict(revision.outcome)
@@ -91,6 +95,7 @@ def controller_revision(llmservice: LLMService, revision: Revision) -> Manifest:
         names.IN_PLACE_ANNOTATION: revision.in_place,
         names.APPLIED_UPDATE_ANNOTATION: revision.update,
         names.KNOWN_ROLLBACK_ANNOTATION: revision.rollback,
+        names.SHAPE_ANNOTATION: "" if shape is None else shape.model_dump_json(exclude_none=True),
     }
     annotations = {name: value for name, value in written.items() if value}
     if annotations:

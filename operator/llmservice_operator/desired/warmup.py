@@ -7,8 +7,9 @@ from llmservice_operator.children import Children
 from llmservice_operator.desired import prune
 from llmservice_operator.desired.cached_model import CachedModel, retry_at
 from llmservice_operator.desired.effective import Effective
+from llmservice_operator.desired.sweep_job import sweep_jobs
 from llmservice_operator.desired.warmup_job import is_of_other_making, warmup_job
-from llmservice_operator.manifest import Manifest, is_being_deleted
+from llmservice_operator.manifest import Manifest, has_finished, is_being_deleted
 from llmservice_operator.schema import LLMService
 
 
@@ -47,12 +48,15 @@ def warmup(
 
 
 def _can_start(job: Manifest, cache: CachedModel, children: Children) -> bool:
-    """Whether the model is missing, the volume is there, and no Job about an earlier volume still has the name.
+    """Whether the model is missing, the volume is there, no sweep goes on that does not know of this model, and no Job
+    about an earlier volume still has the name.
 
     The Job notes the uid of its volume, so a volume of our own comes first.
     """
     if cache.facts is not None:
         return False
     if not cache.is_shared and (cache.volume is None or is_being_deleted(cache.volume)):
+        return False
+    if not all(has_finished(other) for other in sweep_jobs(children)):
         return False
     return all(other["metadata"]["name"] != job["metadata"]["name"] for other in children.jobs)

@@ -3,24 +3,27 @@
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts
-from llmservice_operator.desired.cached_model import CachedModel
+from llmservice_operator.desired.cache_pod import cache_pod
+from llmservice_operator.desired.cached_model import CachedModel, capacity
 from llmservice_operator.desired.download import download
 from llmservice_operator.desired.effective import Effective
-from llmservice_operator.desired.placement import claim_labels, placement
-from llmservice_operator.desired.pod_security import container_security, literal, pod_security
+from llmservice_operator.desired.placement import claim_labels
+from llmservice_operator.desired.pod_security import literal
 from llmservice_operator.desired.quantities import canonicals
+from llmservice_operator.desired.sweep import needed
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
 
 INCURABLE_EXIT_CODES = [65, 78]
 """A failure that repeating cannot cure, and a bad configuration."""
+_KEPT = "LLMSERVICE_CACHE_KEEP"
 
 
 def warmup_job(llmservice: LLMService, values: Effective, cache: CachedModel, children: Children) -> Manifest:
     """Return the Job that leaves the model of `cache.key` on the volume.
 
     A Job's template cannot be changed. So a Job that is there keeps the image it was made with, which the key leaves
-    out on purpose.
+    out on purpose, and the list of what is needed on the volume beside its own model.
     """
     job = names.warmup_job(llmservice.name, cache.key)
     template = {
@@ -38,9 +41,14 @@ def warmup_job(llmservice: LLMService, values: Effective, cache: CachedModel, ch
     metadata = names.metadata(llmservice, name=job, component=names.WARMUP)
     metadata["labels"][names.REVISION_LABEL] = names.short_hash(spec)
     if cache.volume is not None:
-        metadata["annotations"] = {names.VOLUME_UID_ANNOTATION: cache.volume["metadata"]["uid"]}
-    # Only after hashing: the image is not part of what makes two Jobs differ.
-    template["spec"]["containers"][0]["image"] = _image(values, cache.job)
+        metadata["annotations"] = {
+            names.VOLUME_UID_ANNOTATION: cache.volume["metadata"]["uid"],
+            **_size(cache.volume, cache.job),
+        }
+    # Only after hashing: they are not part of what makes two Jobs differ.
+    container = template["spec"]["containers"][0]
+    container["image"] = _image(values, cache.job)
+    container["env"] += _kept(cache, children)
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
@@ -63,38 +71,17 @@ def _pod_failure_policy() -> Manifest:
 
 
 def _pod_spec(llmservice: LLMService, values: Effective, cache: CachedModel, children: Children) -> Manifest:
-    profile = values.profile
-    warmup = profile.warmup
+    warmup = values.profile.warmup
     container = {
         "name": names.WARMUP_CONTAINER,
-        "imagePullPolicy": profile.image_pull_policy,
         "args": ["warmup"],
         "env": _environment(llmservice, values),
         "ports": [
             {"name": names.MANAGEMENT_PORT_NAME, "containerPort": names.MANAGEMENT_PORT, "protocol": "TCP"},
         ],
         "resources": {"requests": canonicals(warmup.requests), "limits": canonicals(warmup.limits)},
-        "securityContext": container_security(),
-        "volumeMounts": [
-            {"name": "cache", "mountPath": model_facts.CACHE_MOUNT},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path inside the container
-        ],
     }
-    spec: Manifest = {
-        **pod_security(llmservice),
-        **placement(values, children, cache.claim),
-        "restartPolicy": "Never",
-        "containers": [container],
-        "volumes": [
-            {"name": "cache", "persistentVolumeClaim": {"claimName": cache.claim}},
-            {"name": "tmp", "emptyDir": {}},
-        ],
-    }
-    if profile.image_pull_secrets:
-        spec["imagePullSecrets"] = [{"name": name} for name in profile.image_pull_secrets]
-    if values.priority_class_name:
-        spec["priorityClassName"] = values.priority_class_name
-    return spec
+    return cache_pod(llmservice, values, cache, children, container)
 
 
 def _environment(llmservice: LLMService, values: Effective) -> list[Manifest]:
@@ -113,6 +100,30 @@ def _environment(llmservice: LLMService, values: Effective) -> list[Manifest]:
     }
     given: list[Manifest] = [{"name": name, "value": literal(value)} for name, value in variables.items()]
     return [*given, *wanted.secrets]
+
+
+def _kept(cache: CachedModel, children: Children) -> list[Manifest]:
+    """Return the variable with the folders that are needed, by which a warm-up without room knows what may go.
+
+    Nobody can say that of a volume that is somebody else's.
+    """
+    if cache.job is not None:
+        live: list[Manifest] = cache.job["spec"]["template"]["spec"]["containers"][0].get("env", [])
+        return [variable for variable in live if variable["name"] == _KEPT]
+    if cache.is_shared:
+        return []
+    known = needed(cache, children) | {said.path for said in cache.records.values()}
+    # As the API server keeps it: an empty value is none.
+    return [{"name": _KEPT, "value": ",".join(sorted(known))} if known else {"name": _KEPT}]
+
+
+def _size(volume: Manifest, live: Manifest | None) -> dict[str, str]:
+    """Return the annotation with the size that the volume has when the Job is made."""
+    made_with = {names.VOLUME_SIZE_ANNOTATION: capacity(volume)}
+    if live is None:
+        return made_with
+    annotations = live["metadata"].get("annotations", {})
+    return {name: annotations[name] for name in made_with if name in annotations}
 
 
 def _image(values: Effective, live: Manifest | None) -> str:

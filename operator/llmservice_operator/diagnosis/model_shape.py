@@ -42,3 +42,11 @@ def or_none(value: Any, validated: ValidatorFunctionWrapHandler) -> ModelShape |
     except ValidationError:
         return None
     return shape
+
+
+def of_text(text: str | None) -> ModelShape | None:
+    """Return the shape in an annotation, or None where there is none that can be read."""
+    try:
+        return ModelShape.model_validate_json(text or "")
+    except ValidationError:
+        return None

@@ -3,10 +3,12 @@
 from llmservice_operator.conditions import ConditionType, Reason
 from llmservice_operator.desired.cached_model import CachedModel
 from llmservice_operator.desired.model_facts import ModelFacts
+from llmservice_operator.desired.sweep import complaint
 from llmservice_operator.manifest import is_true
 from llmservice_operator.observe.finding import Finding, bad, unknown
 from llmservice_operator.observe.progress import warmup_phase
 from llmservice_operator.observe.situation import Situation
+from llmservice_operator.observe.volumes import growth
 from llmservice_operator.schema.quantity import amount
 
 
@@ -34,16 +36,22 @@ def _there(situation: Situation, cache: CachedModel, facts: ModelFacts) -> Findi
     is_fresh = record is not None and record.outcome == "Downloaded"
     reason = Reason.DOWNLOADED if is_fresh else Reason.ALREADY_PRESENT
     place = f"{facts.ref} at {facts.commit} is on PersistentVolumeClaim {cache.claim}"
-    return Finding("True", reason, place + _ignored_size(situation, cache))
+    return Finding("True", reason, place + _size(situation, cache) + _unswept(situation))
 
 
-def _ignored_size(situation: Situation, cache: CachedModel) -> str:
-    """Return the end of the message when the spec asks for a smaller volume than there is: none can shrink."""
+def _size(situation: Situation, cache: CachedModel) -> str:
+    """Return the end of the message when the volume has another size than it is to have."""
     wanted = situation.llmservice.spec.cache.size
     if wanted is None or cache.volume is None:
-        return ""
+        return growth(cache)
     there: str = cache.volume["spec"]["resources"]["requests"]["storage"]
-    return f"; spec.cache.size {wanted} is ignored: it has {there}" if amount(wanted) < amount(there) else ""
+    return f"; spec.cache.size {wanted} is ignored: it has {there}" if amount(wanted) < amount(there) else growth(cache)
+
+
+def _unswept(situation: Situation) -> str:
+    """Return the end of the message when room is taken by what nobody needs."""
+    advice = complaint(situation.children)
+    return "" if advice is None else f"; what is not needed any more could not be removed: {advice}"
 
 
 def _on_the_way(situation: Situation, cache: CachedModel) -> Finding:
@@ -56,7 +64,7 @@ def _on_the_way(situation: Situation, cache: CachedModel) -> Finding:
     if phase == "Quantizing":
         return Finding("False", Reason.QUANTIZING, f"Wait: {title} is being quantized")
     doing = "unpacked" if phase == "Unpacking" else "downloaded"
-    return Finding("False", Reason.DOWNLOADING, f"Wait: {title} is being {doing}")
+    return Finding("False", Reason.DOWNLOADING, f"Wait: {title} is being {doing}{_size(situation, cache)}")
 
 
 def _has_failed(cache: CachedModel) -> bool:

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cached_property
 
 from llmservice_operator import names
-from llmservice_operator.children import Children
+from llmservice_operator.children import Children, Refusal
 from llmservice_operator.conditions import ConditionType, Reason
 from llmservice_operator.desired import model_facts
 from llmservice_operator.desired.cached_model import CachedModel, cached_model, served_model
@@ -107,7 +107,7 @@ def _troubles(
 ) -> list[Trouble]:
     """Return what is wrong, in the order in which it has to be cured."""
     found: list[Trouble | None] = [
-        *(_refused(refusal.reason, refusal.message) for refusal in children.refusals),
+        *(_refused(refusal, cache) for refusal in children.refusals),
         Trouble(Reason.REVISION_NOT_KEPT, choice.complaint) if choice is not None and choice.complaint else None,
         _without_images(children.deployment),
         volumes.trouble(cache, children.events) if cache is not None else None,
@@ -140,8 +140,10 @@ def _telling(children: Children, rollout: Rollout) -> list[Manifest]:
     return [pod for pod in mine if pods.revision(pod) == rollout.wanted_revision] or mine
 
 
-def _refused(reason: str, message: str) -> Trouble:
-    said = printable(message)
+def _refused(refusal: Refusal, cache: CachedModel | None) -> Trouble:
+    reason, said = refusal.reason, printable(refusal.message)
+    if reason == Reason.REJECTED_BY_SERVER and cache is not None and refusal.kind == "PersistentVolumeClaim":
+        return volumes.refused(cache, said)
     if reason == Reason.QUOTA_EXCEEDED:
         return Trouble(Reason.QUOTA_EXCEEDED, f"Free or raise the namespace's quota: {said}")
     if reason == Reason.CHILD_NAME_CONFLICT:

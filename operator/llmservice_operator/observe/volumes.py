@@ -3,11 +3,18 @@
 import re
 
 from llmservice_operator.conditions import Reason
-from llmservice_operator.desired.cached_model import CachedModel
+from llmservice_operator.desired.cached_model import CachedModel, capacity
 from llmservice_operator.diagnosis.events import latest_words
-from llmservice_operator.diagnosis.trouble import Trouble
-from llmservice_operator.manifest import Manifest, is_being_deleted
+from llmservice_operator.diagnosis.trouble import Trouble, printable
+from llmservice_operator.manifest import Manifest, condition, is_being_deleted, is_true
+from llmservice_operator.schema.quantity import amount
 
+_INFEASIBLE = frozenset(
+    {"ControllerResizeInfeasible", "NodeResizeInfeasible", "ControllerResizeFailed", "NodeResizeFailed"}
+)
+"""What allocatedResourceStatuses says of a growth that is not tried again; the last two before Kubernetes 1.31."""
+_ERRORS = ("ControllerResizeError", "NodeResizeError", "ModifyVolumeError")
+"""Conditions of a PVC with the words of its storage."""
 _CLASS_MISSING = re.compile(r'storageclass\S* "([^"]+)" not found')
 
 
@@ -27,7 +34,54 @@ def trouble(cache: CachedModel, events: tuple[Manifest, ...]) -> Trouble | None:
             Reason.VOLUME_UNUSABLE,
             f"Delete PersistentVolumeClaim {cache.claim}: its PersistentVolume is gone; a new one is filled again",
         )
-    return None if phase == "Bound" else _provisioning(cache.volume, events)
+    return _growing(cache.volume) if phase == "Bound" else _provisioning(cache.volume, events)
+
+
+def refused(cache: CachedModel, said: str) -> Trouble:
+    """Return that the API server did not take the PVC: one that is there keeps its size, and all else goes on."""
+    if cache.volume is None:
+        return Trouble(Reason.REJECTED_BY_SERVER, f"Correct the spec: {said}")
+    size = cache.volume["spec"]["resources"]["requests"]["storage"]
+    named = cache.volume["spec"].get("storageClassName")
+    storage_class = f"StorageClass {named}" if named else "its StorageClass"
+    return Trouble(
+        Reason.REJECTED_BY_SERVER,
+        f"Set spec.cache.size to {size}, or let {storage_class} expand volumes: {said}",
+    )
+
+
+def growth(cache: CachedModel) -> str:
+    """Return the end of a message that says of a volume what is on its way; "" where nothing is."""
+    volume = cache.volume
+    if volume is None or volume.get("status", {}).get("phase") != "Bound" or not _has_to_grow(volume):
+        return ""
+    if is_true(volume, "FileSystemResizePending"):
+        return f"; its file system grows to {_asked_for(volume)} where a pod mounts it"
+    words = [printable(condition(volume, kind).get("message", "")) for kind in _ERRORS if is_true(volume, kind)]
+    tried = f", which failed and is tried again: {words[0]}" if words else ""
+    return f"; it is to grow from {capacity(volume)} to {_asked_for(volume)}{tried}"
+
+
+def _growing(volume: Manifest) -> Trouble | None:
+    """Return that a volume will never get the size that it was asked to have."""
+    said = volume["status"].get("allocatedResourceStatuses", {}).get("storage")
+    if said not in _INFEASIBLE or not _has_to_grow(volume):
+        return None
+    words = [printable(condition(volume, kind).get("message", "")) for kind in _ERRORS if is_true(volume, kind)]
+    return Trouble(
+        Reason.REJECTED_BY_SERVER,
+        f"Set spec.cache.size to less, but more than {capacity(volume)}: PersistentVolumeClaim "
+        f"{volume['metadata']['name']} cannot grow to {_asked_for(volume)}: {words[0] if words else said}",
+    )
+
+
+def _has_to_grow(volume: Manifest) -> bool:
+    return amount(capacity(volume)) < amount(_asked_for(volume))
+
+
+def _asked_for(volume: Manifest) -> str:
+    size: str = volume["spec"]["resources"]["requests"]["storage"]
+    return size
 
 
 def _provisioning(volume: Manifest, events: tuple[Manifest, ...]) -> Trouble | None:

@@ -62,3 +62,16 @@ def test_what_a_volume_answers_becomes_a_reason(code: int, reason: str, tmp_path
 def test_other_errors_pass_through(tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError), volume.writing(tmp_path):
         raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+def test_whoever_relies_on_a_volume_keeps_others_from_being_alone_there(tmp_path: Path) -> None:
+    with volume.occupied(tmp_path) as first:
+        with volume.occupied(tmp_path), first.alone() as is_alone:
+            assert not is_alone
+        with first.alone() as is_alone:
+            assert is_alone
+
+
+def test_nobody_is_alone_on_a_volume_that_cannot_be_written(tmp_path: Path) -> None:
+    with volume.occupied(tmp_path / "missing") as occupancy, occupancy.alone() as is_alone:
+        assert not is_alone

@@ -119,6 +119,24 @@ async def test_a_refused_claim_holds_back_the_job_but_not_the_service() -> None:
     assert [notice.type for notice in cluster.notices if notice.reason == "QuotaExceeded"] == ["Warning"]
 
 
+async def test_a_refused_size_holds_back_nothing() -> None:
+    cluster = cluster_with(cache={"size": "1Gi"})
+    await run(cluster)
+    claim = cluster.objects["PersistentVolumeClaim", "default", "llama-cache"]
+    claim["status"] = {"phase": "Bound", "capacity": {"storage": "1Gi"}}
+    owner = cluster.objects["LLMService", "default", "llama"]
+    owner["spec"]["cache"]["size"] = "2Gi"
+    cluster.errors["PersistentVolumeClaim"] = RefusedError(
+        Refusal("PersistentVolumeClaim", "llama-cache", "RejectedByServer", "only dynamically provisioned"), 30
+    )
+    assert await run(cluster) == 3
+    assert any(write.startswith("created Job llama-warmup-") for write in cluster.writes)
+    assert cluster.objects["PersistentVolumeClaim", "default", "llama-cache"]["spec"]["resources"] == {
+        "requests": {"storage": "1Gi"}
+    }
+    assert condition(cluster, "ConfigurationValid") == ("False", "RejectedByServer")
+
+
 async def test_a_child_of_an_earlier_llmservice_is_waited_for_with_a_status() -> None:
     cluster = cluster_with()
     cluster.errors["PersistentVolumeClaim"] = LeftOverError("llama-cache")

@@ -27,7 +27,9 @@ def root_logger() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("root_logger")
-@pytest.mark.parametrize(("command", "reason"), [("serve", "EngineFailed"), ("warmup", "WarmupFailed")])
+@pytest.mark.parametrize(
+    ("command", "reason"), [("serve", "EngineFailed"), ("warmup", "WarmupFailed"), ("sweep", "WarmupFailed")]
+)
 def test_an_error_nobody_expected_is_exit_70_and_a_termination_message_without_its_text(
     command: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,24 @@ def test_a_volume_grows_only_once_it_is_bound() -> None:
         assert spec["resources"] == {"requests": {"storage": size}}
 
 
+@pytest.mark.parametrize(
+    ("asked_for", "size"),
+    [
+        pytest.param("15Gi", "15Gi", id="less, and more than it has"),
+        pytest.param("10Gi", "20Gi", id="as much as it has"),
+        pytest.param("5Gi", "20Gi", id="less than it has"),
+        pytest.param("30Gi", "30Gi", id="more"),
+    ],
+)
+def test_a_growth_that_did_not_come_can_be_given_up(asked_for: str, size: str) -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(cache={"size": "20Gi"}), settings)
+    children.claims[0]["status"]["capacity"] = {"storage": "10Gi"}
+    edited = make_llmservice(cache={"size": asked_for})
+    claim = wanted(edited, children, settings, "PersistentVolumeClaim")
+    assert claim["spec"]["resources"] == {"requests": {"storage": size}}
+
+
 def test_another_storage_class_is_another_volume_beside_the_old_one() -> None:
     settings = make_settings()
     children = serving(make_llmservice(), settings)
@@ -180,6 +198,21 @@ def test_only_a_few_verdicts_are_remembered_and_the_one_in_use_is_never_forgotte
     assert found is not None
     assert len(found.records) == KEPT_VERDICTS
     assert list(found.records) == [key.key, "other-6", "other-7", "other-8"]
+
+
+@pytest.mark.parametrize("count", range(1, KEPT_VERDICTS + 1))
+def test_as_few_verdicts_as_are_remembered_are_all_kept(count: int) -> None:
+    settings = make_settings()
+    children = serving(make_llmservice(), settings)
+    records = {f"other-{number}": verdict.Verdict.model_validate(VERDICT) for number in range(count)}
+    annotations = {names.CACHED_ANNOTATION: verdict.annotation(records)}
+    claim = {**children.claims[0], "metadata": {**children.claims[0]["metadata"], "annotations": annotations}}
+    edited, profile = make_llmservice(repo="google/gemma-3-1b"), settings.profile("default")
+    assert profile is not None
+    alone = children_of(claim)
+    found = cached_model(edited, effective(edited, profile, settings), alone)
+    assert found is not None
+    assert list(found.records) == list(records)
 
 
 def test_no_replica_waits_in_vain_for_files_that_went_with_their_volume() -> None:

@@ -44,7 +44,8 @@ def test_the_warm_up_follows_once_the_volume_is_there() -> None:
     wanted = desired(llmservice, children_of(volume), settings, NOW)
     assert kinds(wanted) == ["ServiceAccount", "PersistentVolumeClaim", "Job", "Service"]
     annotations = manifest_of(wanted.manifests, "Job")["metadata"]["annotations"]
-    assert annotations == {"llmservice.dev/volume-uid": volume["metadata"]["uid"]}
+    size = volume["spec"]["resources"]["requests"]["storage"]
+    assert annotations == {"llmservice.dev/volume-uid": volume["metadata"]["uid"], "llmservice.dev/volume-size": size}
 
 
 def test_everything_is_there_in_apply_order_once_the_model_is_cached() -> None:

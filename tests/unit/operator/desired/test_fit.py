@@ -1,5 +1,6 @@
 """Models that do not fit: what is said, what is proposed, and that no GPU is asked for."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from tests.support.builders import (
     serving,
 )
 
+SHAPE_OF = names.SHAPE_ANNOTATION
 KNOWN = {**VERDICT, "shape": SHAPE}
 MEMORY_16: dict[str, Any] = {"gpu": {"count": 1, "memory": "16Gi"}}
 """One GPU of 16 GiB for each replica."""
@@ -211,6 +213,37 @@ def test_no_gpu_is_asked_for_and_the_verdict_is_kept() -> None:
     claim = manifest_of(wanted.manifests, "PersistentVolumeClaim")
     (record,) = verdict.records(claim["metadata"]["annotations"][names.CACHED_ANNOTATION]).values()
     assert record.shape == ModelShape.model_validate(SHAPE)
+
+
+@pytest.mark.parametrize("cache", [{"claimName": "models"}, {}], ids=["shared", "its annotation was removed"])
+def test_the_shape_outlasts_the_warm_up(cache: Manifest) -> None:
+    settings = make_settings(profile=MEMORY_16)
+    before = serving(make_llmservice(cache=cache), settings, KNOWN)
+    claims = tuple({**item, "metadata": {**item["metadata"], "annotations": {}}} for item in before.claims)
+    servers = tuple(pod for pod in before.pods if pod["metadata"]["labels"][names.COMPONENT_LABEL] == names.SERVER)
+    children = replace(before, claims=claims, jobs=(), pods=servers)
+
+    edited = make_llmservice(cache=cache, **engine(maxModelLen=65536))
+    assert {"Job", "Deployment"}.isdisjoint(item["kind"] for item in desired(edited, children, settings, NOW).manifests)
+    status = observe(edited, children, settings, NOW)
+    assert [item["reason"] for item in status["conditions"] if item["type"] == "ConfigurationValid"] == [
+        "ModelTooLarge"
+    ]
+    assert status["model"]["estimatedMemoryBytes"] > 16 << 30
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"linear_weights": -1}', "no json"])
+def test_a_shape_that_somebody_has_edited_refuses_nothing(text: str) -> None:
+    settings = make_settings(profile=MEMORY_16)
+    shared = {"claimName": "models"}
+    before = serving(make_llmservice(cache=shared), settings, KNOWN)
+    (revision,) = before.revisions
+    metadata = {**revision["metadata"], "annotations": {**revision["metadata"]["annotations"], SHAPE_OF: text}}
+    servers = tuple(pod for pod in before.pods if pod["metadata"]["labels"][names.COMPONENT_LABEL] == names.SERVER)
+    children = replace(before, revisions=({**revision, "metadata": metadata},), jobs=(), pods=servers)
+
+    edited = make_llmservice(cache=shared, **engine(maxModelLen=65536))
+    assert "Deployment" in [item["kind"] for item in desired(edited, children, settings, NOW).manifests]
 
 
 def test_a_change_that_does_not_fit_leaves_what_runs() -> None:

@@ -34,6 +34,12 @@ def child(kind: str, spec: Manifest, profile: Manifest) -> Manifest:
     return manifest_of(desired(llmservice, cached(llmservice, settings), settings, NOW).manifests, kind)
 
 
+def value_of(variable: Manifest, secret: str) -> str:
+    """Return what a container finds in a variable; one with neither value nor source is empty."""
+    value: str = secret if "valueFrom" in variable else variable.get("value", "")
+    return value
+
+
 def settings_in(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Return what the server reads when its process has this environment."""
     for name, value in environment.items():
@@ -55,7 +61,7 @@ def test_the_warm_up_takes_every_variable_of_its_job(
     spec: Manifest, profile: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = child("Job", spec, profile)["spec"]["template"]["spec"]["containers"][0]
-    environment = {item["name"]: item.get("value", "hf_token") for item in container["env"]}
+    environment = {item["name"]: value_of(item, secret="hf_token") for item in container["env"]}
     settings = settings_in(environment, monkeypatch)
     assert settings.hub_repo == settings.model_name
     assert (settings.hugging_face_hub_token is not None) is bool(spec)
@@ -66,7 +72,7 @@ def warmup_of(source: Manifest, monkeypatch: pytest.MonkeyPatch) -> Settings:
     llmservice, settings = make_llmservice(source=source), make_settings(allowedEndpoints=ENDPOINTS)
     job = manifest_of(desired(llmservice, cached(llmservice, settings), settings, NOW).manifests, "Job")
     container = job["spec"]["template"]["spec"]["containers"][0]
-    return settings_in({item["name"]: item.get("value", "secret") for item in container["env"]}, monkeypatch)
+    return settings_in({item["name"]: value_of(item, secret="secret") for item in container["env"]}, monkeypatch)
 
 
 def test_the_warm_up_takes_every_variable_of_an_archive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,42 @@ def test_a_failed_warm_up_is_repeated_after_a_while(reason: str, seconds: int) -
     assert has_job(again)
 
 
+def grown(children: Children, **status: object) -> Children:
+    """Return the children when the status of the claim has these fields too."""
+    (claim,) = children.claims
+    return replace(children, claims=({**claim, "status": {**claim["status"], **status}},))
+
+
+def pending(since: str) -> Manifest:
+    return {"type": "FileSystemResizePending", "status": "True", "lastTransitionTime": since}
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "is_due"),
+    [
+        pytest.param("CacheFull", {}, False, id="as it was"),
+        pytest.param("CacheFull", {"capacity": {"storage": "10Gi"}}, False, id="bound only now"),
+        pytest.param("CacheFull", {"capacity": {"storage": "11Gi"}}, True, id="grown"),
+        pytest.param("AccessDenied", {"capacity": {"storage": "11Gi"}}, False, id="not what it waits for"),
+        pytest.param(
+            "CacheFull", {"conditions": [pending("2026-01-02T03:05:00Z")]}, True, id="grows with its next pod"
+        ),
+        pytest.param("CacheFull", {"conditions": [pending("2026-01-02T03:04:00Z")]}, False, id="did not grow with it"),
+    ],
+)
+def test_what_did_not_fit_is_tried_again_as_soon_as_the_volume_has_grown(
+    reason: str, status: Manifest, is_due: bool
+) -> None:
+    settings = make_settings(profile={"cacheSize": "10Gi"})
+    before = caching(make_llmservice(), settings)
+    job = failed(before.jobs[0], at=FAILED_AT)
+    message = {"failure": {"reason": reason, "message": "no"}}
+    children = grown(children_of(*before.claims, job, ended_pod(job, message, exit_code=75)), **status)
+
+    wanted = desired(make_llmservice(), children, settings, NOW + timedelta(seconds=60))
+    assert wanted.deletions == (children.jobs if is_due else ())
+
+
 def test_a_suspended_llmservice_does_not_repeat_a_failed_warm_up() -> None:
     wanted = desired(
         make_llmservice(suspend=True), after_failure("RevisionNotFound"), make_settings(), NOW + timedelta(days=1)

@@ -469,6 +469,71 @@ def test_a_smaller_cache_than_there_is_is_ignored_and_said() -> None:
     assert message(status, "ModelCached").endswith("; spec.cache.size 1Gi is ignored: it has 50Gi")
 
 
+def test_a_smaller_cache_is_said_to_be_ignored_while_a_model_is_downloaded_too() -> None:
+    children = caching(make_llmservice(cache={"size": "50Gi"}), SETTINGS)
+    status = observe(make_llmservice(cache={"size": "1Gi"}), children, SETTINGS, NOW)
+    assert message(status, "ModelCached").endswith("; spec.cache.size 1Gi is ignored: it has 50Gi")
+
+
+def growing(*conditions: tuple[str, str], resize: str = "") -> Children:
+    """Return the children of a service whose volume of 10Gi is to have 20Gi, with these conditions of the PVC."""
+    children = serving(make_llmservice(cache={"size": "20Gi"}), SETTINGS)
+    (claim,) = children.claims
+    said = [{"type": kind, "status": "True", "message": words} for kind, words in conditions]
+    status = {**claim["status"], "capacity": {"storage": "10Gi"}, "conditions": said}
+    if resize:
+        status["allocatedResourceStatuses"] = {"storage": resize}
+    return replace(children, claims=({**claim, "status": status},))
+
+
+@pytest.mark.parametrize(
+    ("children", "end"),
+    [
+        pytest.param(growing(), "; it is to grow from 10Gi to 20Gi", id="asked for"),
+        pytest.param(
+            growing(("Resizing", ""), resize="ControllerResizeInProgress"),
+            "; it is to grow from 10Gi to 20Gi",
+            id="under way",
+        ),
+        pytest.param(
+            growing(("FileSystemResizePending", "waiting"), resize="NodeResizePending"),
+            "; its file system grows to 20Gi where a pod mounts it",
+            id="file system",
+        ),
+        pytest.param(
+            growing(("ControllerResizeError", "pool\nis busy")),
+            "; it is to grow from 10Gi to 20Gi, which failed and is tried again: pool is busy",
+            id="tried again",
+        ),
+    ],
+)
+def test_a_volume_that_grows_under_a_serving_model_is_told(children: Children, end: str) -> None:
+    status = observe(make_llmservice(cache={"size": "20Gi"}), children, SETTINGS, NOW)
+    assert message(status, "ModelCached").endswith(end)
+    assert conditions(status)["Ready"] == ("True", "AllReplicasReady")
+
+
+@pytest.mark.parametrize("resize", ["ControllerResizeInfeasible", "NodeResizeInfeasible"])
+def test_a_volume_that_cannot_grow_is_told_and_serves_on(resize: str) -> None:
+    children = growing(("ControllerResizeError", "the pool has 12Gi"), resize=resize)
+    status = observe(make_llmservice(cache={"size": "20Gi"}), children, SETTINGS, NOW)
+    assert conditions(status)["ConfigurationValid"] == ("False", "RejectedByServer")
+    assert message(status, "ConfigurationValid") == (
+        "Set spec.cache.size to less, but more than 10Gi: PersistentVolumeClaim gemma-cache cannot grow to 20Gi: "
+        "the pool has 12Gi"
+    )
+    assert conditions(status)["Serving"] == ("True", "EndpointsReady")
+    assert conditions(status)["ModelCached"][0] == "True"
+
+
+def test_a_size_that_the_api_server_refuses_is_told_with_what_to_do() -> None:
+    refusal = Refusal("PersistentVolumeClaim", "gemma-cache", "RejectedByServer", "only dynamically provisioned")
+    children = replace(serving(make_llmservice(cache={"size": "10Gi"}), SETTINGS), refusals=(refusal,))
+    status = observe(make_llmservice(cache={"size": "20Gi"}), children, SETTINGS, NOW)
+    assert message(status, "ConfigurationValid").startswith("Set spec.cache.size to 10Gi, or let its StorageClass ")
+    assert conditions(status)["Serving"] == ("True", "EndpointsReady")
+
+
 def test_files_with_another_digest_than_asked_for_are_told_with_both() -> None:
     wanted = "sha256:" + "cd" * 32
     llmservice = make_llmservice(model={"digest": wanted})
