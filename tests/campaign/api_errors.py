@@ -1,4 +1,4 @@
-"""F13 to F15: every verb on every kind that the operator uses fails in every way for a few seconds, each by itself.
+"""F13, F14, F15: every verb on every kind that the operator uses fails in every way for a few seconds, each by itself.
 
 Meanwhile one service may cost the API server five requests a second beside what its work needs anyway.
 """

@@ -1,4 +1,4 @@
-"""F08 to F10: watch events are lost until the stream ends, or doubled, or come in another order.
+"""F08, F09, F10: watch events are lost until the stream ends, or doubled, or come in another order.
 
 A stream of Kubernetes is in order and complete as far as it comes; what breaks is its end. So a lost event takes the
 rest of its stream with it, and the stream then ends, is reset, expires (which has the operator list anew, without ever
