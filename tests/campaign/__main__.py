@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 NOTES = ROOT / "build" / "campaign.jsonl"
 PLAYED = ("operator", "crds", "hack", "requirements", "tests/campaign", "tests/support")
 """What a play is made of; a change elsewhere leaves its outcome true."""
-AT_ONCE = 3
+AT_ONCE = 6
 """Plays side by side: a play mostly waits."""
 
 
@@ -37,10 +37,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
     parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS), help="default: all")
     parser.add_argument("--parts", nargs="*", default=[""], metavar="TEXT", help="only parts that are named like this")
+    parser.add_argument(
+        "--at-once", type=int, default=AT_ONCE, metavar="N", help=f"plays side by side; default: {AT_ONCE}"
+    )
     arguments = parser.parse_args()
     state = _state()
     with tempfile.TemporaryDirectory() as folder, control_plane(Path(folder)) as plane, mortal_operators():
-        found = asyncio.run(_run(plane, state, arguments.kinds, arguments.parts))
+        found = asyncio.run(_run(plane, state, arguments.kinds, arguments.parts, arguments.at_once))
     failures = sum(bool(outcome.complaint) for outcomes in found.values() for outcome in outcomes)
     counts = {kind: len(outcomes) for kind, outcomes in found.items()}
     print(json.dumps({**counts, "failures": failures}), flush=True)
@@ -58,10 +61,12 @@ def _git(*words: str) -> str:
     return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-async def _run(plane: ControlPlane, state: str, kinds: list[str], names: list[str]) -> dict[str, list[Outcome]]:
+async def _run(
+    plane: ControlPlane, state: str, kinds: list[str], names: list[str], at_once: int
+) -> dict[str, list[Outcome]]:
     done = _noted(state)
     found: dict[str, list[Outcome]] = {kind: [] for kind in kinds}
-    turns = asyncio.Semaphore(AT_ONCE)
+    turns = asyncio.Semaphore(at_once)
 
     async def one(kind: str, part: Part) -> None:
         key = f"{kind}: {part.name}"

@@ -195,7 +195,7 @@ def writes_of(plane: ControlPlane, user: str) -> list[str]:
     return [
         _in_words(entry)
         for entry in _audited(plane)
-        if entry["user"]["username"] == user
+        if entry["user"].get("username") == user
         and entry["verb"] not in ("get", "list", "watch")
         and entry.get("objectRef", {}).get("resource") != "leases"
     ]
@@ -207,7 +207,7 @@ def denied(plane: ControlPlane, user: str) -> list[str]:
     return [
         _in_words(entry)
         for entry in _audited(plane)
-        if entry["user"]["username"] == user and entry.get("responseStatus", {}).get("code") == forbidden
+        if entry["user"].get("username") == user and entry.get("responseStatus", {}).get("code") == forbidden
     ]
 
 
@@ -217,7 +217,7 @@ def used(plane: ControlPlane, user: str) -> set[Right]:
     rights = set()
     for entry in _audited(plane):
         target, code = entry.get("objectRef", {}), entry.get("responseStatus", {}).get("code")
-        if entry["user"]["username"] != user or code == forbidden or "resource" not in target:
+        if entry["user"].get("username") != user or code == forbidden or "resource" not in target:
             continue
         resource = "/".join(target[field] for field in ("resource", "subresource") if field in target)
         # An apply of what is not there is a create too.
@@ -227,6 +227,7 @@ def used(plane: ControlPlane, user: str) -> set[Right]:
 
 
 def _audited(plane: ControlPlane) -> list[Manifest]:
+    # A request that was refused before it was known whose it is has a user without a name.
     return [json.loads(line) for line in plane.audit_log.read_text().splitlines()]
 
 
