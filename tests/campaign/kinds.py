@@ -27,7 +27,7 @@ from tests.campaign.disturbed import Plan, Undisturbed
 from tests.campaign.outcome import Outcome
 from tests.support.controlplane import ControlPlane
 
-PLANS_PER_PAIR: Final = 8
+PLANS_PER_PAIR: Final = 10
 """Of the hundreds of old views, and of lost events, in one scenario with one spec; each pair plays others."""
 _GOLDEN: Final = 0.618
 
