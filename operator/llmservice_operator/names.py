@@ -6,6 +6,7 @@ one made. Everything else imports this module, so it imports nothing of ours and
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
 
 GROUP: Final = "llmservice.dev"
@@ -110,6 +111,12 @@ def selector(name: str, component: Component = SERVER) -> dict[str, str]:
     them.
     """
     return {NAME_LABEL: APP_NAME, INSTANCE_LABEL: name, COMPONENT_LABEL: component}
+
+
+def component(manifest: Mapping[str, Any]) -> str | None:
+    """Return which component an object belongs to, as its labels say; None where they do not."""
+    found: str | None = manifest["metadata"].get("labels", {}).get(COMPONENT_LABEL)
+    return found
 
 
 def labels(name: str, component: Component = SERVER) -> dict[str, str]:

@@ -70,7 +70,7 @@ def loading_pods(children: Children) -> list[Manifest]:
         and pod["status"].get("podIP")
         and not is_being_deleted(pod)
         and not _is_ready(pod)
-        and pod["metadata"].get("labels", {}).get(names.COMPONENT_LABEL) != names.SWEEP
+        and names.component(pod) != names.SWEEP
     ]
 
 

@@ -226,8 +226,7 @@ def _key(manifest: Manifest) -> Key:
 
 def _propagation(manifest: Manifest) -> Literal["Background", "Foreground"]:
     """Return when the pods of a child go: those of a sweep before their Job, which no warm-up may miss."""
-    is_sweep = manifest["metadata"].get("labels", {}).get(names.COMPONENT_LABEL) == names.SWEEP
-    return "Foreground" if is_sweep else "Background"
+    return "Foreground" if names.component(manifest) == names.SWEEP else "Background"
 
 
 def _has_ended(pod: Manifest) -> bool:

@@ -1,5 +1,8 @@
 """The pod of a Job that works on the cache volume, whatever it does there."""
 
+from collections.abc import Sequence
+from typing import Final
+
 from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts
 from llmservice_operator.desired.cached_model import CachedModel
@@ -8,6 +11,20 @@ from llmservice_operator.desired.placement import placement
 from llmservice_operator.desired.pod_security import container_security, pod_security
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.schema import LLMService
+
+KEEP: Final = "LLMSERVICE_CACHE_KEEP"
+"""The variable with the folders of the volume that are needed."""
+
+
+def pod_failure_policy(container: str, incurable: Sequence[int]) -> Manifest:
+    """Return that a Job has failed with one of these exit codes, and that an eviction is no failure."""
+    exit_codes = {"containerName": container, "operator": "In", "values": list(incurable)}
+    return {
+        "rules": [
+            {"action": "FailJob", "onExitCodes": exit_codes},
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        ]
+    }
 
 
 def cache_pod(

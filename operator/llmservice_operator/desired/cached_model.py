@@ -172,13 +172,15 @@ def turned_at(job: Manifest, kind: str) -> datetime:
     return datetime.fromisoformat(condition(job, kind)["lastTransitionTime"])
 
 
+def requested(volume: Manifest) -> str:
+    """Return the size that a PVC asks for."""
+    size: str = volume["spec"]["resources"]["requests"]["storage"]
+    return size
+
+
 def capacity(volume: Manifest) -> str:
     """Return the size that a PVC has; the one it asks for while it has none."""
-    size: str = (
-        volume.get("status", {}).get("capacity", {}).get("storage")
-        or volume["spec"]["resources"]["requests"]["storage"]
-    )
-    return size
+    return volume.get("status", {}).get("capacity", {}).get("storage") or requested(volume)
 
 
 def _has_grown(job: Manifest, volume: Manifest | None) -> bool:

@@ -2,7 +2,7 @@
 
 from llmservice_operator import names
 from llmservice_operator.children import Children
-from llmservice_operator.desired.cached_model import CachedModel
+from llmservice_operator.desired.cached_model import CachedModel, requested
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.quantities import canonical, larger
 from llmservice_operator.desired.sweep import Sweep
@@ -50,7 +50,7 @@ def in_its_size(manifest: Manifest, children: Children) -> Manifest | None:
     live = named(children.claims, manifest["metadata"]["name"])
     if live is None:
         return None
-    resources = {"requests": {"storage": canonical(live["spec"]["resources"]["requests"]["storage"])}}
+    resources = {"requests": {"storage": canonical(requested(live))}}
     same = {**manifest, "spec": {**manifest["spec"], "resources": resources}}
     return None if same == manifest else same
 
@@ -58,7 +58,7 @@ def in_its_size(manifest: Manifest, children: Children) -> Manifest | None:
 def _size(values: Effective, volume: Manifest | None) -> str:
     if volume is None:
         return values.cache_size
-    live: str = volume["spec"]["resources"]["requests"]["storage"]
+    live = requested(volume)
     # The API server refuses another size until the claim is bound.
     if volume.get("status", {}).get("phase") != "Bound":
         return canonical(live)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts
-from llmservice_operator.desired.cache_pod import cache_pod
+from llmservice_operator.desired.cache_pod import KEEP, cache_pod, pod_failure_policy
 from llmservice_operator.desired.cached_model import CachedModel, uid
 from llmservice_operator.desired.effective import Effective
 from llmservice_operator.desired.placement import claim_labels
@@ -39,18 +39,12 @@ def sweep_job(
     metadata = names.metadata(llmservice, name=job, component=names.SWEEP)
     metadata["annotations"] = {names.VOLUME_UID_ANNOTATION: uid(cache.volume)}
     labels = {**names.labels(llmservice.name, names.SWEEP), **claim_labels(cache.claim)}
-    exit_codes = {"containerName": names.SWEEP_CONTAINER, "operator": "In", "values": [BAD_CONFIGURATION_EXIT_CODE]}
     spec = {
         "completions": 1,
         "parallelism": 1,
         "backoffLimit": ATTEMPTS_AGAIN,
         "activeDeadlineSeconds": SECONDS,
-        "podFailurePolicy": {
-            "rules": [
-                {"action": "FailJob", "onExitCodes": exit_codes},
-                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-            ]
-        },
+        "podFailurePolicy": pod_failure_policy(names.SWEEP_CONTAINER, [BAD_CONFIGURATION_EXIT_CODE]),
         "template": {"metadata": {"labels": labels}, "spec": _pod_spec(llmservice, values, cache, children, keep)},
     }
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
@@ -63,7 +57,7 @@ def sweep_jobs(children: Children) -> list[Manifest]:
 
 def is_sweep(job: Manifest) -> bool:
     """Whether a Job removes something, and so is no warm-up."""
-    return bool(job["metadata"].get("labels", {}).get(names.COMPONENT_LABEL) == names.SWEEP)
+    return names.component(job) == names.SWEEP
 
 
 def _pod_spec(
@@ -73,7 +67,7 @@ def _pod_spec(
     variables = {
         "MODEL_NAME": "sweep",
         "LLMSERVICE_CACHE_DIR": model_facts.CACHE_MOUNT,
-        "LLMSERVICE_CACHE_KEEP": ",".join(keep),
+        KEEP: ",".join(keep),
         "LLMSERVICE_LOG_FORMAT": llmservice.spec.observability.log_format.lower(),
     }
     container = {

@@ -3,7 +3,7 @@
 from llmservice_operator import names
 from llmservice_operator.children import Children
 from llmservice_operator.desired import model_facts
-from llmservice_operator.desired.cache_pod import cache_pod
+from llmservice_operator.desired.cache_pod import KEEP, cache_pod, pod_failure_policy
 from llmservice_operator.desired.cached_model import CachedModel, capacity
 from llmservice_operator.desired.download import download
 from llmservice_operator.desired.effective import Effective
@@ -16,7 +16,6 @@ from llmservice_operator.schema import LLMService
 
 INCURABLE_EXIT_CODES = [65, 78]
 """A failure that repeating cannot cure, and a bad configuration."""
-_KEPT = "LLMSERVICE_CACHE_KEEP"
 
 
 def warmup_job(llmservice: LLMService, values: Effective, cache: CachedModel, children: Children) -> Manifest:
@@ -35,7 +34,7 @@ def warmup_job(llmservice: LLMService, values: Effective, cache: CachedModel, ch
         "parallelism": 1,
         "backoffLimit": values.warmup_backoff_limit,
         "activeDeadlineSeconds": values.warmup_timeout_seconds,
-        "podFailurePolicy": _pod_failure_policy(),
+        "podFailurePolicy": pod_failure_policy(names.WARMUP_CONTAINER, INCURABLE_EXIT_CODES),
         "template": template,
     }
     metadata = names.metadata(llmservice, name=job, component=names.WARMUP)
@@ -58,16 +57,6 @@ def is_of_other_making(live: Manifest, wanted: Manifest) -> bool:
     """
     revision = live["metadata"].get("labels", {}).get(names.REVISION_LABEL)
     return revision not in (None, wanted["metadata"]["labels"][names.REVISION_LABEL])
-
-
-def _pod_failure_policy() -> Manifest:
-    exit_codes = {"containerName": names.WARMUP_CONTAINER, "operator": "In", "values": INCURABLE_EXIT_CODES}
-    return {
-        "rules": [
-            {"action": "FailJob", "onExitCodes": exit_codes},
-            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        ]
-    }
 
 
 def _pod_spec(llmservice: LLMService, values: Effective, cache: CachedModel, children: Children) -> Manifest:
@@ -109,12 +98,12 @@ def _kept(cache: CachedModel, children: Children) -> list[Manifest]:
     """
     if cache.job is not None:
         live: list[Manifest] = cache.job["spec"]["template"]["spec"]["containers"][0].get("env", [])
-        return [variable for variable in live if variable["name"] == _KEPT]
+        return [variable for variable in live if variable["name"] == KEEP]
     if cache.is_shared:
         return []
     known = needed(cache, children) | {said.path for said in cache.records.values()}
     # As the API server keeps it: an empty value is none.
-    return [{"name": _KEPT, "value": ",".join(sorted(known))} if known else {"name": _KEPT}]
+    return [{"name": KEEP, "value": ",".join(sorted(known))} if known else {"name": KEEP}]
 
 
 def _size(volume: Manifest, live: Manifest | None) -> dict[str, str]:

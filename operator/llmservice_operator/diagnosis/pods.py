@@ -29,8 +29,7 @@ def server_pods(children: Children) -> list[Manifest]:
 
 def is_server(pod: Manifest) -> bool:
     """Whether a pod is the Deployment's, and not a Job's."""
-    component: str | None = pod["metadata"].get("labels", {}).get(names.COMPONENT_LABEL)
-    return component == names.SERVER
+    return names.component(pod) == names.SERVER
 
 
 def is_over(pod: Manifest) -> bool:

@@ -1,7 +1,7 @@
 """ModelCached: is the model that the spec asks for on a volume that pods can load it from?"""
 
 from llmservice_operator.conditions import ConditionType, Reason
-from llmservice_operator.desired.cached_model import CachedModel
+from llmservice_operator.desired.cached_model import CachedModel, requested
 from llmservice_operator.desired.model_facts import ModelFacts
 from llmservice_operator.desired.sweep import complaint
 from llmservice_operator.manifest import is_true
@@ -42,10 +42,9 @@ def _there(situation: Situation, cache: CachedModel, facts: ModelFacts) -> Findi
 def _size(situation: Situation, cache: CachedModel) -> str:
     """Return the end of the message when the volume has another size than it is to have."""
     wanted = situation.llmservice.spec.cache.size
-    if wanted is None or cache.volume is None:
-        return growth(cache)
-    there: str = cache.volume["spec"]["resources"]["requests"]["storage"]
-    return f"; spec.cache.size {wanted} is ignored: it has {there}" if amount(wanted) < amount(there) else growth(cache)
+    if wanted is not None and cache.volume is not None and amount(wanted) < amount(requested(cache.volume)):
+        return f"; spec.cache.size {wanted} is ignored: it has {requested(cache.volume)}"
+    return growth(cache)
 
 
 def _unswept(situation: Situation) -> str:

@@ -3,7 +3,7 @@
 import re
 
 from llmservice_operator.conditions import Reason
-from llmservice_operator.desired.cached_model import CachedModel, capacity
+from llmservice_operator.desired.cached_model import CachedModel, capacity, requested
 from llmservice_operator.diagnosis.events import latest_words
 from llmservice_operator.diagnosis.trouble import Trouble, printable
 from llmservice_operator.manifest import Manifest, condition, is_being_deleted, is_true
@@ -41,12 +41,11 @@ def refused(cache: CachedModel, said: str) -> Trouble:
     """Return that the API server did not take the PVC: one that is there keeps its size, and all else goes on."""
     if cache.volume is None:
         return Trouble(Reason.REJECTED_BY_SERVER, f"Correct the spec: {said}")
-    size = cache.volume["spec"]["resources"]["requests"]["storage"]
     named = cache.volume["spec"].get("storageClassName")
     storage_class = f"StorageClass {named}" if named else "its StorageClass"
     return Trouble(
         Reason.REJECTED_BY_SERVER,
-        f"Set spec.cache.size to {size}, or let {storage_class} expand volumes: {said}",
+        f"Set spec.cache.size to {requested(cache.volume)}, or let {storage_class} expand volumes: {said}",
     )
 
 
@@ -56,10 +55,10 @@ def growth(cache: CachedModel) -> str:
     if volume is None or volume.get("status", {}).get("phase") != "Bound" or not _has_to_grow(volume):
         return ""
     if is_true(volume, "FileSystemResizePending"):
-        return f"; its file system grows to {_asked_for(volume)} where a pod mounts it"
-    words = [printable(condition(volume, kind).get("message", "")) for kind in _ERRORS if is_true(volume, kind)]
-    tried = f", which failed and is tried again: {words[0]}" if words else ""
-    return f"; it is to grow from {capacity(volume)} to {_asked_for(volume)}{tried}"
+        return f"; its file system grows to {requested(volume)} where a pod mounts it"
+    words = _words(volume)
+    tried = "" if words is None else f", which failed and is tried again: {words}"
+    return f"; it is to grow from {capacity(volume)} to {requested(volume)}{tried}"
 
 
 def _growing(volume: Manifest) -> Trouble | None:
@@ -67,21 +66,22 @@ def _growing(volume: Manifest) -> Trouble | None:
     said = volume["status"].get("allocatedResourceStatuses", {}).get("storage")
     if said not in _INFEASIBLE or not _has_to_grow(volume):
         return None
-    words = [printable(condition(volume, kind).get("message", "")) for kind in _ERRORS if is_true(volume, kind)]
+    words = _words(volume)
     return Trouble(
         Reason.REJECTED_BY_SERVER,
         f"Set spec.cache.size to less, but more than {capacity(volume)}: PersistentVolumeClaim "
-        f"{volume['metadata']['name']} cannot grow to {_asked_for(volume)}: {words[0] if words else said}",
+        f"{volume['metadata']['name']} cannot grow to {requested(volume)}: {said if words is None else words}",
     )
 
 
 def _has_to_grow(volume: Manifest) -> bool:
-    return amount(capacity(volume)) < amount(_asked_for(volume))
+    return amount(capacity(volume)) < amount(requested(volume))
 
 
-def _asked_for(volume: Manifest) -> str:
-    size: str = volume["spec"]["resources"]["requests"]["storage"]
-    return size
+def _words(volume: Manifest) -> str | None:
+    """Return what the storage says of a growth that failed; None where it has not failed."""
+    said = (printable(condition(volume, kind).get("message", "")) for kind in _ERRORS if is_true(volume, kind))
+    return next(said, None)
 
 
 def _provisioning(volume: Manifest, events: tuple[Manifest, ...]) -> Trouble | None:
