@@ -1,9 +1,6 @@
 """The operator on a real API server: what six lines become, and that nothing is written when nothing differs."""
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import pytest
 
 from tests.support.api import Api, writes
 from tests.support.controlplane import ControlPlane
@@ -23,12 +20,6 @@ from tests.support.stage import (
 CHILD_KINDS = ("PersistentVolumeClaim", "ConfigMap", "Job", "Deployment", "Service")
 QUIET_SECONDS = 4.0
 """Longer than the operator waits before it looks again at anything troubled."""
-
-
-@pytest.fixture
-async def api(plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
-    async with Api(plane, namespace) as api:
-        yield api
 
 
 async def test_six_lines_become_a_served_model(plane: ControlPlane, api: Api) -> None:

@@ -43,12 +43,6 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield plane
 
 
-@pytest.fixture
-async def api(plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
-    async with Api(plane, namespace) as api:
-        yield api
-
-
 class CutOff(Faults):
     """Neither lists nor watches anything while it is on; tells how often a watch came too late."""
 

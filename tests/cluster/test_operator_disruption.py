@@ -1,19 +1,7 @@
 """Draining nodes: what may be evicted, on a real API server and with the disruption controller."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from tests.support.api import Api
-from tests.support.controlplane import ControlPlane
-from tests.support.running_operator import running_operator
 from tests.support.stage import llmservice, pods, serve
-
-
-@pytest.fixture
-async def operated(plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
-    async with Api(plane, namespace) as api, running_operator(plane.kubeconfig, namespace):
-        yield api
 
 
 async def _allowed(api: Api, count: int) -> bool:

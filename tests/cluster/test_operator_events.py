@@ -1,9 +1,5 @@
 """The real API server takes our events as they are, and shows what `kubectl describe` needs."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from llmservice_operator.cluster.client import Client
 from llmservice_operator.cluster.events import EventRecorder
 from llmservice_operator.cluster.interface import Notice
@@ -11,12 +7,6 @@ from tests.support.api import Api
 from tests.support.controlplane import ControlPlane
 from tests.support.running_operator import running_operator
 from tests.support.stage import fail_warmup, llmservice, serve, wait_condition
-
-
-@pytest.fixture
-async def api(plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
-    async with Api(plane, namespace) as api:
-        yield api
 
 
 async def test_a_repeated_event_becomes_a_series_and_a_long_note_is_cut_between_characters(

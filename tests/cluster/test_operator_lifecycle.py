@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
-import pytest
 from prometheus_client import REGISTRY
 
 from tests.support.api import Api, Manifest, writes
@@ -37,18 +35,6 @@ OWNED_KINDS = (
     "NetworkPolicy",
     "Pod",
 )
-
-
-@pytest.fixture
-async def api(plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
-    async with Api(plane, namespace) as api:
-        yield api
-
-
-@pytest.fixture
-async def operated(plane: ControlPlane, api: Api) -> AsyncIterator[Api]:
-    async with running_operator(plane.kubeconfig, api.namespace):
-        yield api
 
 
 async def _nothing_owned(api: Api) -> bool:

@@ -1,7 +1,6 @@
 """Two operators on a real API server: one writes, and the other one takes over; what becomes of the Lease's faults."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
@@ -20,12 +19,6 @@ from tests.support.wall_clock import wall_clock
 
 QUIET_SECONDS = 5.0
 GRANT = "Grant the operator's service account get, create and patch on leases in the namespace"
-
-
-@pytest.fixture
-async def api(plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
-    async with Api(plane, namespace) as api:
-        yield api
 
 
 async def _holder(api: Api) -> str | None:

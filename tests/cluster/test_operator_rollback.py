@@ -1,9 +1,6 @@
 """F53: changes that fail are taken back on a real API server, with the real Deployment controller."""
 
 import json
-from collections.abc import AsyncIterator
-
-import pytest
 
 from tests.support.api import Api, Manifest
 from tests.support.controlplane import ControlPlane
@@ -12,12 +9,6 @@ from tests.support.stage import condition, crash, llmservice, make_ready, pods, 
 
 REVISION = "llmservice.dev/revision"
 LONGER, LONGEST = {"spec": {"engine": {"maxModelLen": 2048}}}, {"spec": {"engine": {"maxModelLen": 4096}}}
-
-
-@pytest.fixture
-async def operated(plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
-    async with Api(plane, namespace) as api, running_operator(plane.kubeconfig, namespace):
-        yield api
 
 
 async def _revision(api: Api) -> str:

@@ -1,9 +1,5 @@
 """The cache of a changing service: what no revision names any more is removed, once, and never what one does."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from tests.support.api import Api, Manifest
 from tests.support.controlplane import ControlPlane
 from tests.support.running_operator import running_operator
@@ -21,18 +17,6 @@ from tests.support.stage import (
 
 SECOND, THIRD = ({**VERDICT, "path": f"models/{source * 16}/{COMMIT}"} for source in "23")
 LEFTOVERS = "llmservice.dev/leftovers"
-
-
-@pytest.fixture
-async def api(plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
-    async with Api(plane, namespace) as api:
-        yield api
-
-
-@pytest.fixture
-async def operated(plane: ControlPlane, api: Api) -> AsyncIterator[Api]:
-    async with running_operator(plane.kubeconfig, api.namespace):
-        yield api
 
 
 async def _ask_for(api: Api, repo: str) -> None:

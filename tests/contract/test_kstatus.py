@@ -8,15 +8,12 @@ import subprocess
 import pytest
 
 from cluster import binaries
-from llmservice_operator.children import Children
 from llmservice_operator.conditions import NOT_YET_OBSERVED
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe import observe
-from llmservice_operator.schema import LLMService
-from tests.support.builders import NOW, make_llmservice, serving
-from tests.support.rollouts import FIRST, SECOND, SETTINGS, crashing, loading, rolled_back, rolling
-
-BEFORE = serving(FIRST, SETTINGS)
+from tests.support.builders import NOW
+from tests.support.rollouts import FIRST, SETTINGS
+from tests.support.states import BEFORE, STATES
 
 
 def seen(status: Manifest, generation: int, **metadata: str) -> str:
@@ -33,17 +30,18 @@ def seen(status: Manifest, generation: int, **metadata: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("service", "children", "expected"),
+    ("state", "expected"),
     [
-        pytest.param(FIRST, Children(), "InProgress", id="new"),
-        pytest.param(FIRST, BEFORE, "Current", id="serving"),
-        pytest.param(SECOND, rolling(SECOND, BEFORE, loading), "InProgress", id="rolling out"),
-        pytest.param(SECOND, rolled_back(SECOND, BEFORE, rolling(SECOND, BEFORE, crashing)), "Failed", id="taken back"),
-        pytest.param(make_llmservice(suspend=True), Children(), "Current", id="suspended"),
-        pytest.param(make_llmservice(profile="nowhere"), Children(), "Failed", id="a spec that cannot be carried out"),
+        ("new", "InProgress"),
+        ("serving", "Current"),
+        ("rolling out", "InProgress"),
+        ("taken back", "Failed"),
+        ("suspended", "Current"),
+        ("a spec that cannot be carried out", "Failed"),
     ],
 )
-def test_kstatus_follows_the_conditions(service: LLMService, children: Children, expected: str) -> None:
+def test_kstatus_follows_the_conditions(state: str, expected: str) -> None:
+    service, children = STATES[state]
     assert seen(observe(service, children, SETTINGS, NOW), service.generation) == expected
 
 

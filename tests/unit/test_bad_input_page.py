@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmservice_operator.conditions import REASONS, ConditionType, WarningReason
+from tests.support.rows import marks_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "bad-input.md"
 ROWS = {f"C{number:02}" for number in range(1, 66)}
-
-
-def marks(text: str) -> set[str]:
-    """Return the rows that a text names, be it as C05, in the name of a test or in that of an LLMService."""
-    return {mark.upper() for mark in re.findall(r"(?i)(?<![a-z0-9])c\d\d(?![a-z0-9])", text)}
-
-
+marks = partial(marks_of, letter="C")
 LINES = [line for line in PAGE.read_text().splitlines() if marks(line)]
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.campaign.kinds import KINDS
+from tests.support.rows import marks_of
 
 ROOT = Path(__file__).parents[2]
 ROWS = {f"F{number:02}" for number in (*range(1, 30), *range(53, 57), 59)}
+marks = partial(marks_of, letter="F")
 LINES = [line for line in (ROOT / "docs" / "faults.md").read_text().splitlines() if line.startswith("| F")]
-
-
-def marks(text: str) -> set[str]:
-    """Return the rows that a text names, be it as F05 or in the name of a test."""
-    return {mark.upper() for mark in re.findall(r"(?i)(?<![a-z0-9])f\d\d(?![a-z0-9])", text)}
 
 
 def test_every_fault_is_told_once() -> None:

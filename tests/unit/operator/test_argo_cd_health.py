@@ -11,11 +11,11 @@ from llmservice_operator.conditions import NOT_YET_OBSERVED
 from llmservice_operator.manifest import Manifest
 from llmservice_operator.observe import observe
 from llmservice_operator.schema import LLMService
-from tests.support.builders import NOW, make_llmservice, serving
-from tests.support.rollouts import FIRST, SECOND, SETTINGS, crashing, loading, rolled_back, rolling
+from tests.support.builders import NOW
+from tests.support.rollouts import FIRST, SETTINGS
+from tests.support.states import BEFORE, STATES
 
 SCRIPT = Path(__file__).parents[3] / "deploy" / "argo-cd" / "llmservice-health.lua"
-BEFORE = serving(FIRST, SETTINGS)
 
 
 def health(status: Manifest, generation: int) -> dict[str, str]:
@@ -30,23 +30,19 @@ def health_of(llmservice: LLMService, children: Children) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("service", "children", "expected"),
+    ("state", "expected"),
     [
-        pytest.param(FIRST, Children(), "Progressing", id="new"),
-        pytest.param(FIRST, BEFORE, "Healthy", id="serving"),
-        pytest.param(SECOND, rolling(SECOND, BEFORE, loading), "Progressing", id="rolling out"),
-        pytest.param(
-            SECOND, rolled_back(SECOND, BEFORE, rolling(SECOND, BEFORE, crashing)), "Degraded", id="taken back"
-        ),
-        pytest.param(make_llmservice(suspend=True), Children(), "Suspended", id="suspended"),
-        pytest.param(make_llmservice(paused=True), Children(), "Suspended", id="paused before anything is there"),
-        pytest.param(
-            make_llmservice(profile="nowhere"), Children(), "Degraded", id="a spec that cannot be carried out"
-        ),
+        ("new", "Progressing"),
+        ("serving", "Healthy"),
+        ("rolling out", "Progressing"),
+        ("taken back", "Degraded"),
+        ("suspended", "Suspended"),
+        ("paused before anything is there", "Suspended"),
+        ("a spec that cannot be carried out", "Degraded"),
     ],
 )
-def test_health_follows_the_conditions(service: LLMService, children: Children, expected: str) -> None:
-    found = health_of(service, children)
+def test_health_follows_the_conditions(state: str, expected: str) -> None:
+    found = health_of(*STATES[state])
     assert found["status"] == expected
     assert found["message"]
 
