@@ -24,6 +24,8 @@ Manifest = dict[str, Any]
 NAME = "llama"
 STEP_SECONDS = 30.0
 """How long a step may take with a death and a restart in it."""
+GARBAGE_SECONDS = 60.0
+"""The garbage collector of a new control plane learns only within 30 s that there are LLMServices."""
 QUIET_SECONDS = 1.0
 """Without a write for so long, a play without a death has come to its end."""
 
@@ -98,7 +100,7 @@ class Run:
             found = [item for kind in state.COMPARED for item in await self.api.all(kind)]
             return not any(item["metadata"].get("ownerReferences") for item in found)
 
-        await self.api.eventually("everything owned is gone", nothing, self.step_seconds)
+        await self.api.eventually("everything owned is gone", nothing, GARBAGE_SECONDS)
 
     async def state(self) -> str:
         """Return all that is in the namespace, without what differs from one play to the next."""
