@@ -24,6 +24,7 @@ from inference_server.metrics import Metrics
 from inference_server.settings import Settings
 from inference_server.state import PhaseProgress, ServedModel, ServerState
 from inference_server.text.tokenizer import Tokenizer
+from inference_server.together import run_together
 from inference_server.verification import Verification, VerificationFailed, read_verification, verify
 from inference_server.web.admission import ModelServer
 from inference_server.web.app import create_app
@@ -112,12 +113,7 @@ async def load_and_run(
             state.enter("Ready")
             logger.info("ready", model=settings.model_id, slots=client.model.slots, device=client.model.device)
 
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(become_ready())
-            tasks.create_task(client.run(on_progress, loaded.set))
-    except* (EngineFailed, LoadFailure, VerificationFailed) as failures:
-        raise failures.exceptions[0] from None
+    await run_together(become_ready(), client.run(on_progress, loaded.set))
 
 
 async def _drain(

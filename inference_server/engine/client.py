@@ -31,6 +31,7 @@ from inference_server.engine.watchdog import Watchdog
 from inference_server.metrics import Metrics
 from inference_server.rate import RecentMean, SlidingRate
 from inference_server.state import Load
+from inference_server.together import run_together
 
 PING_SECONDS = 0.5
 EXIT_SECONDS = 5.0
@@ -196,11 +197,7 @@ class EngineClient:
         reader, self._writer = await asyncio.open_unix_connection(sock=self._connection)
         watchdog = Watchdog(time.monotonic())
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(reader, watchdog, on_progress, on_loaded))
-                tasks.create_task(self._watch(watchdog))
-        except* EngineFailed as failures:
-            raise failures.exceptions[0] from None
+            await run_together(self._read(reader, watchdog, on_progress, on_loaded), self._watch(watchdog))
         finally:
             self.abort_all(GenerationAborted("worker_lost", "The model server failed while generating. Try again."))
             await self.close()

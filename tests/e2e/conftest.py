@@ -40,6 +40,8 @@ def installed(images: install.Images) -> Kubectl:
     profiles = {
         "fake": fake,
         "crashing": fake | {"env": {**fake["env"], "LLMSERVICE_LOG_LEVEL": "loud"}},
+        "hungry": fake | {"env": {**fake["env"], "LLMSERVICE_FAKE_BYTES_PER_TOKEN": str(2**26)}},
+        "endless": fake | {"env": {**fake["env"], "LLMSERVICE_FAKE_LOAD_SECONDS": "3600"}},
         "broken-image": fake | {"image": f"{images.gateway.rsplit(':', 1)[0]}:absent"},
         "small-disk": fake | {"limits": {**fake["limits"], "ephemeral-storage": "16Mi"}},
         "scarce": fake | {"gpu": {"count": 1, "resourceName": SCARCE_RESOURCE}},

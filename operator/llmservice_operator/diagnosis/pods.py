@@ -15,6 +15,8 @@ FEW_RESTARTS = 2
 """From this many on a container that runs again is still taken for one that crashes: a status must not swing with
 it.
 """
+_WITHOUT_A_CAUSE = frozenset({Reason.ENGINE_FAILED, Reason.WARMUP_FAILED})
+"""What a container says when a process of its own was killed: by whom, only the kernel knows."""
 _PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: ErrImagePull: )?')
 _SECRET_MISSING = re.compile(r'secret "([^"]+)" not found')
@@ -127,9 +129,10 @@ def why_it_ended(pod: Manifest, container: str, otherwise: Reason = Reason.CRASH
     is_backing_off = status.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff"
     is_new = not is_backing_off and status.get("restartCount", 0) < FEW_RESTARTS
     said = verdict.of_pod(pod, container)
-    if isinstance(said, Failure):
+    was_out_of_memory = ended.get("reason") == "OOMKilled"
+    if isinstance(said, Failure) and not (was_out_of_memory and said.reason in _WITHOUT_A_CAUSE):
         return of_failure(said.reason, said.message, otherwise=otherwise, is_new=is_new)
-    if ended.get("reason") == "OOMKilled":
+    if was_out_of_memory:
         advice = f"Raise spec.resources.limits.memory: container {container} needed more than it may use"
         return Trouble(Reason.OUT_OF_MEMORY, advice, is_new)
     if ended.get("exitCode", 0) == 0:

@@ -86,6 +86,16 @@ SERVER_TROUBLES: dict[str, tuple[Callable[[], Manifest], tuple[str, str, str], s
         ("Degraded", "True", "OutOfMemory"),
         "Raise spec.resources.limits.memory: container server needed more than it may use",
     ),
+    "a process of it out of memory": (
+        lambda: crashing_pod(deployment(), exitCode=70, reason="OOMKilled", message=said("EngineFailed")),
+        ("Degraded", "True", "OutOfMemory"),
+        "Raise spec.resources.limits.memory: container server needed more than it may use",
+    ),
+    "out of memory, and a cause of its own": (
+        lambda: crashing_pod(deployment(), exitCode=65, reason="OOMKilled", message=said("ModelInvalid")),
+        ("ModelCached", "False", "ModelInvalid"),
+        "Do this",
+    ),
     "keys without a key": (
         lambda: crashing_pod(deployment(), exitCode=78, message=said("AuthSecretInvalid")),
         ("Degraded", "True", "AuthSecretInvalid"),
