@@ -92,6 +92,10 @@ class Applier:
         self._proven.pop(uid, None)
         self._ending.discard(uid)
 
+    def look_again_at(self, owner_uid: str) -> None:
+        """Trust no earlier look at an LLMService: a child of it went, maybe because it is gone itself."""
+        self._owner_seen.pop(owner_uid, None)
+
     async def _apply(self, owner: Manifest, resource: Resource, manifest: Manifest) -> Applied:
         meta = manifest["metadata"]
         body_hash = digest.of(manifest)
@@ -237,17 +241,26 @@ class Applier:
         """Look live at the LLMService: creating for one that is gone would go round for ever with the garbage
         collector.
         """
-        meta = owner["metadata"]
-        if meta["uid"] in self._fresh_looks():
+        uid = owner["metadata"]["uid"]
+        if uid in self._fresh_looks():
             return
+        # Beside those of others: workers create for several LLMServices side by side. Noted before the answer is there:
+        # a child that goes in the meantime takes the look back.
+        self._owner_seen = {**self._fresh_looks(), uid: self._clock()}
+        try:
+            await self._look_at_owner(owner)
+        except BaseException:
+            self.look_again_at(uid)
+            raise
+
+    async def _look_at_owner(self, owner: Manifest) -> None:
+        meta = owner["metadata"]
         try:
             live = (await self._client.get(LLMSERVICES, meta["namespace"], meta["name"]))["metadata"]
         except errors.NotFoundError as error:
             raise OwnerGoneError(error.message) from error
         if live["uid"] != meta["uid"] or "deletionTimestamp" in live:
             raise OwnerGoneError(f"LLMService {meta['namespace']}/{meta['name']} is gone or going")
-        # Workers create for several LLMServices side by side.
-        self._owner_seen = {**self._fresh_looks(), meta["uid"]: self._clock()}
 
     def _fresh_looks(self) -> dict[str, float]:
         oldest = self._clock() - OWNER_SEEN_SECONDS

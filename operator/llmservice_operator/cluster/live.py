@@ -214,7 +214,8 @@ class LiveCluster:
             self._applier.forget(before.uid)
             if resource == LLMSERVICES:
                 self._vanished.pop(key, None)
-            elif resource != PODS and self.llmservice(key) is not None:
+            elif resource != PODS and (owner := self.llmservice(key)) is not None:
+                self._applier.look_again_at(owner["metadata"]["uid"])
                 self._vanished[key].add((resource, before.manifest["metadata"]["name"]))
         is_live = resource == LLMSERVICES and after is not None and is_edit(before, after)
         self._trigger(key, Priority.LIVE if is_live else Priority.ROUTINE)
