@@ -14,7 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from llmservice_operator.schema.quantity import Quantity
+from llmservice_operator.schema.quantity import Quantity, amount
 from llmservice_operator.schema.source import has_port_of_tcp
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -170,6 +170,14 @@ class Profile(_Section):
     def _absent_sections(cls, value: Any) -> Any:
         """A key without a value in YAML (`warmup:`) means its default."""
         return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _keeps_its_own_bounds(self) -> Self:
+        for kind, quantities in (("requests", self.requests), ("limits", self.limits)):
+            memory = quantities.get("memory")
+            if memory is not None and amount(memory) < amount(self.allow.min_memory):
+                raise ValueError(f"{kind}.memory is {memory}, less than the {self.allow.min_memory} of allow.minMemory")
+        return self
 
 
 class Images(_Section):

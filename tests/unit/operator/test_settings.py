@@ -23,6 +23,10 @@ def test_a_minimal_file_serves_the_public_hub_in_all_namespaces() -> None:
         ({"profiles": {"nvidia": {"gpu": {"cout": 1}}}}, "profiles.nvidia.gpu.cout: unknown key (did you mean count?)"),
         ({"profiles": {"nvidia": {"maxBatchSize": 0}}}, "profiles.nvidia.maxBatchSize: "),
         ({"profiles": {"nvidia": {"cacheSize": "10XB"}}}, "profiles.nvidia.cacheSize: "),
+        (
+            {"profiles": {"nvidia": {"limits": {"memory": "24Mi"}}}},
+            "profiles.nvidia: limits.memory is 24Mi, less than the 64Mi of allow.minMemory",
+        ),
         ({"images": {}}, "images.server: required"),
         ({"defaultProfile": "cpu"}, "defaultProfile names 'cpu', but profiles has: nvidia"),
         ({"defaultEndpoint": "http://hub"}, "defaultEndpoint http://hub must stand in allowedEndpoints too"),
