@@ -61,7 +61,7 @@ def _install(plane: ControlPlane, config: Path) -> None:
     (configured,) = [manifest for manifest in manifests if manifest["kind"] == "ConfigMap"]
     config.write_text(configured["data"]["config.yaml"])
     _apply(plane, [manifest for manifest in manifests if manifest["kind"] != "Deployment"])
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/llmservices.llmservice.dev")
+    plane.wait_established("llmservices.llmservice.dev")
 
 
 def _apply(plane: ControlPlane, manifests: list[Manifest]) -> None:

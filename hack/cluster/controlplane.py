@@ -27,6 +27,7 @@ KUBERNETES_SERVICE = "10.96.0.1"
 # From the range kept for documentation: the API server refuses to advertise loopback, and here nobody calls it.
 NOBODY = "192.0.2.1"
 READY_SECONDS = 60.0
+ESTABLISHED_SECONDS = 60.0
 
 _AUDIT_POLICY = """\
 apiVersion: audit.k8s.io/v1
@@ -131,6 +132,23 @@ class ControlPlane:
         if ran.returncode != 0:
             raise Trouble(f"kubectl {' '.join(arguments)}: {ran.stderr.strip()}")
         return ran.stdout
+
+    def wait_established(self, definition: str) -> None:
+        """Return when objects of a CustomResourceDefinition can be made.
+
+        Not with `kubectl wait`: that fails on a definition so new that its conditions are null.
+
+        Raises:
+            Trouble: it took longer than `ESTABLISHED_SECONDS`.
+        """
+        deadline = time.monotonic() + ESTABLISHED_SECONDS
+        while time.monotonic() < deadline:
+            found = json.loads(self.kubectl("get", "crd", definition, "--output", "json"))
+            conditions = found.get("status", {}).get("conditions") or ()
+            if any(each["type"] == "Established" and each["status"] == "True" for each in conditions):
+                return
+            time.sleep(0.1)
+        raise Trouble(f"{definition} is not established after {ESTABLISHED_SECONDS:g} s")
 
     def __enter__(self) -> Self:
         """Start, and return when it answers."""

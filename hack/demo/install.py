@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from demo.kubectl import Kubectl, Manifest
+from demo.kubectl import Kubectl, Manifest, condition, wait_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OPERATOR_NAMESPACE = "llmservice-system"
@@ -146,6 +146,12 @@ def namespace(name: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED_LABELS}}
 
 
+def _is_established(kubectl: Kubectl) -> bool:
+    # Not `kubectl wait`: that fails on a definition so new that its conditions are null.
+    found = kubectl.get("crd", "llmservices.llmservice.dev")
+    return condition(found, "Established").get("status") == "True"
+
+
 def install(
     kubectl: Kubectl, images: Images, *, extra_profiles: dict[str, Any] | None = None, timeout_seconds: int = 180
 ) -> None:
@@ -153,7 +159,7 @@ def install(
     manifests = operator_manifests(images, extra_profiles=extra_profiles)
     foundations = [m for m in manifests if m["kind"] in ("Namespace", "CustomResourceDefinition")]
     kubectl.apply(*foundations)
-    kubectl.run("wait", "--for=condition=Established", "crd/llmservices.llmservice.dev", "--timeout=30s")
+    wait_for(lambda: _is_established(kubectl), seconds=30, what="the CustomResourceDefinition is established")
     kubectl.apply(*manifests)
     kubectl.apply(*hub_manifests(images))
     for namespace_name, deployment in ((OPERATOR_NAMESPACE, "llmservice-operator"), (HUB_NAMESPACE, "hub")):

@@ -156,7 +156,7 @@ async def test_f18_without_our_resource_definition_the_operator_waits_and_goes_o
             assert not starting.done()
             assert await api.find("PersistentVolumeClaim", "llama-cache") is not None
             await asyncio.to_thread(plane.kubectl, "apply", "--server-side", "--filename", str(CRD_FILE))
-            await asyncio.to_thread(plane.kubectl, "wait", "--for=condition=Established", "--timeout=30s", CRD)
+            await asyncio.to_thread(plane.wait_established, "llmservices.llmservice.dev")
             async with asyncio.timeout(SEEN_SECONDS):
                 await later.is_ready.wait()
             for each in (api, other):

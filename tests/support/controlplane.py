@@ -36,5 +36,5 @@ def control_plane(directory: Path, etcd: Sequence[str] = ()) -> Iterator[Control
     }
     with ControlPlane(directory, extra_arguments=arguments) as plane:
         plane.kubectl("apply", "--server-side", "--filename", str(CRD_FILE))
-        plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/llmservices.llmservice.dev")
+        plane.wait_established("llmservices.llmservice.dev")
         yield plane
