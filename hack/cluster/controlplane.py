@@ -27,7 +27,7 @@ KUBERNETES_SERVICE = "10.96.0.1"
 # From the range kept for documentation: the API server refuses to advertise loopback, and here nobody calls it.
 NOBODY = "192.0.2.1"
 READY_SECONDS = 60.0
-ESTABLISHED_SECONDS = 60.0
+ESTABLISHED_SECONDS = 30.0
 
 _AUDIT_POLICY = """\
 apiVersion: audit.k8s.io/v1

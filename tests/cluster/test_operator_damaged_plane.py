@@ -24,7 +24,7 @@ from tests.support.controlplane import CRD_FILE, ControlPlane, control_plane
 from tests.support.running_operator import SETTINGS, running_operator
 from tests.support.stage import llmservice, make_pods_ready, pods, serve, wait_condition
 
-CRD = "crd/llmservices.llmservice.dev"
+CRD = "llmservices.llmservice.dev"
 SPACE_BYTES = 32 * 2**20
 SEEN_SECONDS = 20.0
 """A watch that fails is tried again after ten seconds at most."""
@@ -146,7 +146,7 @@ async def test_f18_without_our_resource_definition_the_operator_waits_and_goes_o
         await api.create(llmservice("llama", cache={"reclaimPolicy": "Retain"}))
         await serve(api, "llama")
         before = await api.get("Deployment", "llama")
-        await asyncio.to_thread(plane.kubectl, "delete", CRD)
+        await asyncio.to_thread(plane.kubectl, "delete", "crd", CRD)
         # Another one starts without it.
         starting = asyncio.create_task(later.run())
         try:
@@ -156,7 +156,7 @@ async def test_f18_without_our_resource_definition_the_operator_waits_and_goes_o
             assert not starting.done()
             assert await api.find("PersistentVolumeClaim", "llama-cache") is not None
             await asyncio.to_thread(plane.kubectl, "apply", "--server-side", "--filename", str(CRD_FILE))
-            await asyncio.to_thread(plane.wait_established, "llmservices.llmservice.dev")
+            await asyncio.to_thread(plane.wait_established, CRD)
             async with asyncio.timeout(SEEN_SECONDS):
                 await later.is_ready.wait()
             for each in (api, other):

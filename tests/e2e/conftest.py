@@ -24,6 +24,8 @@ from demo.models import ARCHIVE, HUB_MODELS
 
 SCARCE_RESOURCE = "llmservice.test/gpu"
 """Profile "scarce" asks for one of these; a test gives the node as many as it is to have."""
+SERVER = "app.kubernetes.io/component=server"
+"""Selects the servers, pods and Deployment."""
 _numbers = itertools.count()
 
 

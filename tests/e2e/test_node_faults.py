@@ -18,9 +18,8 @@ from cluster import node, volumes
 from demo import ask, install
 from demo.kubectl import Kubectl, condition, wait_for
 from demo.watch import is_ready
-from tests.e2e.conftest import llmservice, own_namespace, reach
+from tests.e2e.conftest import SERVER, llmservice, own_namespace, reach
 
-SERVER = "app.kubernetes.io/component=server"
 # The controller manager gives a node 50 s to say something, and looks every 5 s.
 GIVEN_UP_SECONDS = 75
 

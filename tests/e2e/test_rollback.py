@@ -11,11 +11,10 @@ from demo import ask
 from demo.install import TINY_REPO
 from demo.kubectl import Kubectl, condition, wait_for
 from demo.watch import is_ready
-from tests.e2e.conftest import llmservice, reach
+from tests.e2e.conftest import SERVER, llmservice, reach
 
 IMPATIENT = {"progressDeadlineSeconds": 20}
 ROLLED_BACK_SECONDS = defaultdict(lambda: 60, ReplicasUnavailable=IMPATIENT["progressDeadlineSeconds"] + 10)
-SERVER = "app.kubernetes.io/component=server"
 QUESTION = {"text": "hello", "max_tokens": 2}
 RIGHT = {"prompts": [{"prompt": "hello", "maxTokens": 4, "expectAnyOf": [" "]}]}
 WRONG = {"prompts": [{"prompt": "hello", "maxTokens": 4, "expectAnyOf": ["no such text"]}]}

@@ -11,7 +11,7 @@ from benchmarks.rollout.traffic import traffic
 from demo import install
 from demo.kubectl import Kubectl, wait_for
 from demo.watch import is_ready
-from tests.e2e.conftest import SCARCE_RESOURCE, llmservice, reach
+from tests.e2e.conftest import SCARCE_RESOURCE, SERVER, llmservice, reach
 
 BATCHING = {"batching": {"maxBatchSize": 32}}
 
@@ -49,14 +49,14 @@ def test_with_no_gpu_to_spare_the_new_replica_takes_the_place_of_the_old_one(kub
     try:
         kubectl.apply(llmservice("model", profile="scarce", engine=_engine(4096)))
         wait_for(lambda: is_ready(kubectl.get("llmservice", "model")), seconds=90, what="the service is Ready")
-        (before,) = kubectl.list("pods", "app.kubernetes.io/component=server")
+        (before,) = kubectl.list("pods", SERVER)
         kubectl.apply(llmservice("model", profile="scarce", engine=_engine(4097)))
         wait_for(lambda: is_ready(kubectl.get("llmservice", "model")), seconds=90, what="the change is there")
         changed = kubectl.get("llmservice", "model")
         assert changed is not None
         assert changed["status"]["rollout"]["strategy"] == "InPlace"
         assert SCARCE_RESOURCE in changed["status"]["rollout"]["strategyReason"]
-        (after,) = kubectl.list("pods", "app.kubernetes.io/component=server")
+        (after,) = kubectl.list("pods", SERVER)
         assert after["metadata"]["uid"] != before["metadata"]["uid"]
     finally:
         have("remove")
