@@ -19,7 +19,7 @@ import pytest
 from cluster import node
 from demo import install
 from demo.__main__ import service_url
-from demo.kubectl import Kubectl, Manifest
+from demo.kubectl import Kubectl, Manifest, wait_for
 from demo.models import ARCHIVE, HUB_MODELS
 
 SCARCE_RESOURCE = "llmservice.test/gpu"
@@ -70,12 +70,31 @@ def kubectl(installed: Kubectl) -> Iterator[Kubectl]:
 
 
 @pytest.fixture
-def breakable() -> Iterator[None]:
+def breakable(installed: Kubectl) -> Iterator[None]:
     """Skip on a cluster that is not ours to break; what a test has killed runs again after it."""
     if "LLMSERVICE_AUDIT_LOG" not in os.environ:
         pytest.skip("programs of the node are killed only on our own cluster")
     yield
     node.up()
+    until_a_new_service_is_reached(installed.in_namespace(install.HUB_NAMESPACE))
+
+
+def until_a_new_service_is_reached(hub: Kubectl) -> None:
+    """Wait until kube-proxy and the DNS server have noticed that the API server is back.
+
+    Both ask again up to a minute after an outage; until then nobody reaches a Service that was made after it.
+    """
+    name = f"new-{next(_numbers)}"
+    service = hub.get("service", "hub") or {}
+    spec = {"selector": service["spec"]["selector"], "ports": [{"port": 80, "targetPort": "http"}]}
+    hub.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+    connect = f"import socket; socket.create_connection(({name!r}, 80), 2)"
+    wait_for(
+        lambda: hub.attempt("exec", "deployment/hub", "--", "python3", "-c", connect).returncode == 0,
+        seconds=120,
+        what="a new Service is reached by its name",
+    )
+    hub.delete("service", name)
 
 
 def reach(kubectl: Kubectl, name: str) -> AbstractContextManager[str]:

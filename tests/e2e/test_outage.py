@@ -18,7 +18,7 @@ OUTAGE_SECONDS = 20
 ROLLED_OUT_SECONDS = 120
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("breakable")
 async def test_clients_notice_nothing_of_an_outage_and_of_the_rollout_right_after_it(kubectl: Kubectl) -> None:
     operator = kubectl.in_namespace(install.OPERATOR_NAMESPACE)
