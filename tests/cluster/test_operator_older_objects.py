@@ -68,7 +68,7 @@ async def test_c65_a_field_that_is_no_more_is_ignored_and_warned_of_once(plane: 
     ]
     async with running_operator(plane.kubeconfig, api.namespace):
         await api.merge("LLMService", "llama", {"spec": {"engine": {"maxModelLen": 2048}}})
-        await wait_condition(api, "llama", "Reconciling", "True")
+        await wait_condition(api, "llama", "ConfigurationValid", "True")
         after = await api.get("LLMService", "llama")
     assert after["status"]["warnings"] == before["status"]["warnings"]
     events = [event for event in await api.all("Event", "") if event["reason"] == "UnknownField"]
