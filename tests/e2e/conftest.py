@@ -85,9 +85,7 @@ def until_a_new_service_is_reached(hub: Kubectl) -> None:
     Both ask again up to a minute after an outage; until then nobody reaches a Service that was made after it.
     """
     name = f"new-{next(_numbers)}"
-    service = hub.get("service", "hub") or {}
-    spec = {"selector": service["spec"]["selector"], "ports": [{"port": 80, "targetPort": "http"}]}
-    hub.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+    hub.run("expose", "deployment/hub", f"--name={name}", "--port=80", "--target-port=http")
     connect = f"import socket; socket.create_connection(({name!r}, 80), 2)"
     wait_for(
         lambda: hub.attempt("exec", "deployment/hub", "--", "python3", "-c", connect).returncode == 0,
